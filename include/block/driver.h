@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * BlockDriver: the table a driver fills in. The core has checked range,
+ * alignment, flags and permission before a driver is called, and asserts the
+ * answer; drivers do not repeat that.
+ *
+ * Data path: 0 or -errno. Requests: 0 <= offset, bytes > 0, offset + bytes <=
+ * node_length() (rounded up to the alignment), both multiples of
+ * limits.request_alignment, bytes <= limits.max_transfer.
+ */
+#ifndef BLOCK_DRIVER_H
+#define BLOCK_DRIVER_H
+
+#include "block/io.h"
+#include "block/node.h"
+#include "util/error.h"
+#include "util/iov.h"
+
+typedef struct ReopenState {
+    NodeFlags flags;             /* new flags */
+    const BlockdevOptions *opts; /* new options; NULL: only flags change */
+    void *driver_private;        /* prepare leaves it for commit or abort */
+} ReopenState;
+
+struct BlockDriver {
+    const char *name;  /* as in the schema's BlockdevDriver */
+    size_t state_size;
+    bool is_filter;    /* callbacks left out are passed on to node->file */
+    bool is_format;    /* stores an image in "file"; may have "backing" if supports_backing */
+    bool supports_backing;
+    bool is_protocol;  /* no children below: talks to a file, a socket, nothing */
+    bool own_length;   /* a filter whose node->length is its own, not file's */
+    bool order_writes; /* overlapping writes reach the driver one after the other */
+
+    /* --- life --- */
+    bool (*coroutine_ptr co_open)(BlockNode *node, const BlockdevOptions *opts, GError **errp);
+    /* Write back what must be; children are still there. Also called after a failed co_open. */
+    void (*coroutine_ptr co_close)(BlockNode *node);
+
+    /* Reopen: prepare may wait and fail; commit and abort are plain. */
+    bool (*coroutine_ptr co_reopen_prepare)(BlockNode *node, ReopenState *rs, GError **errp);
+    void (*reopen_commit)(BlockNode *node, ReopenState *rs);
+    void (*reopen_abort)(BlockNode *node, ReopenState *rs);
+
+    /* --- permissions --- */
+    /* What the edge @child (to be created: NULL) of @role takes and shares, given what the
+     * parents of the node take and share. NULL: perm_default_filter() or _format(). */
+    PermPair (*child_perm)(BlockNode *node, const BlockChild *child, const char *name,
+                           ChildRole role, PermPair parents, const NodeFlags *flags);
+    /* A protocol driver locks its file here: check may fail, then commit or abort follows. */
+    bool (*coroutine_ptr co_check_perm)(BlockNode *node, PermPair perm, GError **errp);
+    void (*set_perm)(BlockNode *node, PermPair perm);
+    void (*abort_perm)(BlockNode *node);
+
+    /* --- requests --- */
+    int (*coroutine_ptr co_preadv)(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags);
+    int (*coroutine_ptr co_pwritev)(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags);
+    int (*coroutine_ptr co_pwrite_zeroes)(BlockNode *node, int64_t offset, int64_t bytes,
+                                          ReqFlags flags); /* -ENOTSUP: core writes zeroes */
+    int (*coroutine_ptr co_pdiscard)(BlockNode *node, int64_t offset, int64_t bytes);
+    /* Own caches to the children, or to the disk for a protocol; the core then flushes every
+     * child held with write permission unless the driver says it has done so itself. */
+    int (*coroutine_ptr co_flush)(BlockNode *node);
+    bool flush_does_children;
+    int (*coroutine_ptr co_block_status)(BlockNode *node, bool want_zero, int64_t offset,
+                                         int64_t bytes, BlockStatus *ret);
+    int (*coroutine_ptr co_copy_range)(BlockNode *node, BlockNode *src, int64_t src_offset,
+                                       int64_t dst_offset, int64_t bytes, ReqFlags flags);
+
+    /* --- size and content --- */
+    bool (*coroutine_ptr co_truncate)(BlockNode *node, int64_t length, bool exact,
+                                      BlockPreallocMode prealloc, ReqFlags flags, GError **errp);
+    bool (*coroutine_ptr co_refresh_length)(BlockNode *node, GError **errp); /* writes length */
+    int64_t (*coroutine_ptr co_allocated_size)(BlockNode *node); /* bytes on disk or -errno */
+    /* Every cluster unallocated again, durable when the image is. */
+    int (*coroutine_ptr co_make_empty)(BlockNode *node);
+
+    /*
+     * Scratch: content that is worthless after a crash (block/node.h of active and hidden).
+     * begin empties the image and turns the policy on; it does what can fail. empty is plain,
+     * cannot fail, costs O(tables touched) and starts no I/O: space is given back later.
+     * end makes the image a clean file with its present content and turns the policy off.
+     */
+    bool (*coroutine_ptr co_scratch_begin)(BlockNode *node, GError **errp);
+    void (*scratch_empty)(BlockNode *node);
+    int (*coroutine_ptr co_scratch_end)(BlockNode *node);
+
+    /* --- children at run time (quorum) --- */
+    bool (*coroutine_ptr co_add_child)(BlockNode *node, BlockNode *child, GError **errp);
+    bool (*coroutine_ptr co_del_child)(BlockNode *node, BlockChild *child, GError **errp);
+
+    /* --- information --- */
+    void (*refresh_limits)(BlockNode *node); /* limits start as the strictest of the children's */
+    void (*get_info)(BlockNode *node, BlockInfoData *ret);
+    ImageInfoSpecific *(*coroutine_ptr co_specific_info)(BlockNode *node, GError **errp);
+    bool (*coroutine_ptr co_check)(BlockNode *node, ImageCheck *ret, bool fix_leaks, bool fix_all,
+                                   GError **errp);
+    bool (*coroutine_ptr co_change_backing)(BlockNode *node, const char *file, const char *format,
+                                            GError **errp); /* header only */
+    int (*probe)(const uint8_t *head, size_t bytes, const char *filename); /* score 0..100 */
+
+    /* --- creating images --- */
+    bool (*coroutine_ptr co_create)(const BlockdevCreateOptions *opts, GError **errp);
+};
+
+/* Defaults of child_perm. */
+PermPair perm_default_filter(BlockNode *node, const BlockChild *child, const char *name,
+                             ChildRole role, PermPair parents, const NodeFlags *flags);
+PermPair perm_default_format(BlockNode *node, const BlockChild *child, const char *name,
+                             ChildRole role, PermPair parents, const NodeFlags *flags);
+
+/** driver_find() - by name; also internal drivers that were registered */
+const BlockDriver *driver_find(const char *name);
+/** driver_table_set() - main() hands in the table generated from the schema's driver enum */
+void driver_table_set(const BlockDriver *const *table, size_t n);
+
+#endif
