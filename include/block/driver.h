@@ -47,7 +47,8 @@ struct BlockDriver {
      * parents of the node take and share. NULL: perm_default_filter() or _format(). */
     PermPair (*child_perm)(BlockNode *node, const BlockChild *child, const char *name,
                            ChildRole role, PermPair parents, const NodeFlags *flags);
-    /* A protocol driver locks its file here: check may fail, then commit or abort follows. */
+    /* A protocol driver locks its file here: check may fail; after success set_perm or abort_perm
+     * follows. A change that only takes less and shares more comes as set_perm alone. */
     bool (*coroutine_ptr co_check_perm)(BlockNode *node, PermPair perm, GError **errp);
     void (*set_perm)(BlockNode *node, PermPair perm);
     void (*abort_perm)(BlockNode *node);
@@ -108,6 +109,17 @@ PermPair perm_default_filter(BlockNode *node, const BlockChild *child, const cha
                              ChildRole role, PermPair parents, const NodeFlags *flags);
 PermPair perm_default_format(BlockNode *node, const BlockChild *child, const char *name,
                              ChildRole role, PermPair parents, const NodeFlags *flags);
+
+/*
+ * Guessed formats. A node whose format was probed and found to be raw must not
+ * let its user write a header that the next probe would believe, so driver raw
+ * asks probe_refuses_write() for writes that touch the first 512 bytes.
+ */
+/** node_is_probed() - nobody named the format of @node */
+bool node_is_probed(const BlockNode *node);
+/** probe_refuses_write() - would @head, the new first @bytes (at most 512) of the image, be taken
+ * for another format than raw? */
+bool probe_refuses_write(const uint8_t *head, size_t bytes);
 
 /** driver_find() - by name; also internal drivers that were registered */
 const BlockDriver *driver_find(const char *name);
