@@ -86,6 +86,9 @@ struct BlockDriver {
     void (*scratch_empty)(BlockNode *node);
     int (*coroutine_ptr co_scratch_end)(BlockNode *node);
 
+    /* Let requests that wait for a peer fail now. Plain; also while requests are in flight. */
+    void (*cancel_in_flight)(BlockNode *node);
+
     /* --- children at run time (quorum) --- */
     bool (*coroutine_ptr co_add_child)(BlockNode *node, BlockNode *child, GError **errp);
     bool (*coroutine_ptr co_del_child)(BlockNode *node, BlockChild *child, GError **errp);

@@ -137,6 +137,14 @@ bool coroutine_fn node_co_refresh_limits(BlockNode *node, GError **errp);
 /** node_get_flags_options() - what a reopen without options would keep */
 const BlockdevOptions *node_options(const BlockNode *node);
 
+/** node_track_requests() - @on counts: while it is not 0 the node tracks its requests, so that
+ * REQ_SERIALISING works on it. Only while the node is drained or not yet in use. */
+void node_track_requests(BlockNode *node, bool on);
+
+/** node_cancel_in_flight() - requests that wait for a peer at or below @node fail now, so that a
+ * drain need not wait for a silent one */
+void node_cancel_in_flight(BlockNode *node);
+
 /* --- op blockers: management operations refused with a reason, owned by handle --- */
 typedef enum BlockOp {
     BLOCK_OP_BACKUP_SOURCE, BLOCK_OP_BACKUP_TARGET, BLOCK_OP_CHANGE, BLOCK_OP_COMMIT_SOURCE,

@@ -87,6 +87,7 @@ typedef struct BlockLimits {
 typedef struct BlockInfoData {
     int64_t cluster_size;      /* 0: no clusters */
     int64_t store_granularity; /* finest unit stored without amplification; 1 where all are */
+    int64_t scratch_bytes;     /* stored since a scratch image was last emptied; else 0 */
     bool is_dirty;
 } BlockInfoData;
 

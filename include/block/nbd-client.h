@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What other parts may ask of an `nbd` node: the state of its link.
+ */
+#ifndef BLOCK_NBD_CLIENT_H
+#define BLOCK_NBD_CLIENT_H
+
+#include "block/node.h"
+
+/** nbd_client_is() - is this a node of driver `nbd`? The others take such a node only. */
+bool nbd_client_is(const BlockNode *node);
+
+bool nbd_client_is_connected(const BlockNode *node);
+
+/** nbd_client_yank() - shut the connection: requests in flight fail at once. Never yields. */
+void nbd_client_yank(BlockNode *node);
+
+/*
+ * The link went down (@err: positive errno) or came up again. Plain function,
+ * called as soon as the receiving side notices, request or not. With a
+ * reconnect-delay, "down" is told when the delay has passed in vain.
+ */
+typedef void NbdLinkFn(BlockNode *node, bool up, int err, void *opaque);
+
+/** nbd_client_set_link_callback() - one listener; NULL: none */
+void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque);
+
+#endif
