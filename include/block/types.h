@@ -91,7 +91,7 @@ typedef struct BlockInfoData {
     bool is_dirty;
 } BlockInfoData;
 
-typedef enum PreallocMode { /* same order as the schema's PreallocMode */
+typedef enum BlockPreallocMode { /* same order as the schema's PreallocMode */
     BLOCK_PREALLOC_OFF,
     BLOCK_PREALLOC_METADATA,
     BLOCK_PREALLOC_FALLOC,
