@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Loop: the turn.
+ *
+ * A turn runs what is ready, hands the file operations that this made to the
+ * kernel in one call, looks for events (sleeping only if nothing is ready), and
+ * runs the timers that are due. Events and timers make coroutines ready; code
+ * of the upper layers runs only from the ready queue, from timers and from
+ * posted functions.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coroutine-internal.h"
+#include "loop-internal.h"
+#include "util/error.h"
+#include "worker.h"
+
+/* Entries run before events are looked for again. */
+#define TURN_BUDGET 256
+
+static __thread Loop *current_loop;
+
+/* --- names --- */
+
+static const char *const poller_names[] = {
+    [LOOP_POLLER_AUTO] = "auto",
+    [LOOP_POLLER_IO_URING] = "io_uring",
+    [LOOP_POLLER_EPOLL] = "epoll",
+    [LOOP_POLLER_VIRTUAL] = "virtual",
+};
+
+bool loop_poller_parse(const char *name, LoopPoller *ret)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(poller_names); i++) {
+        if (strcmp(name, poller_names[i]) == 0) {
+            *ret = (LoopPoller)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *loop_poller_str(LoopPoller poller)
+{
+    return poller_names[poller];
+}
+
+/* --- life --- */
+
+/* TANDEM_POLLER instead of @poller where the caller leaves the choice to us. */
+static bool poller_from_environment(LoopPoller *poller, GError **errp)
+{
+    const char *name = g_getenv("TANDEM_POLLER");
+    LoopPoller forced;
+
+    if (*poller != LOOP_POLLER_AUTO || !name || !*name) {
+        return true;
+    }
+    if (!loop_poller_parse(name, &forced) || forced == LOOP_POLLER_VIRTUAL) {
+        return fail(errp, "TANDEM_POLLER is '%s', want 'io_uring', 'epoll' or 'auto'", name);
+    }
+    *poller = forced;
+    return true;
+}
+
+/* The ring, if @poller asks for it or permits it and the kernel has it. */
+static bool choose_files(Loop *loop, LoopPoller poller, GError **errp)
+{
+    loop->kind = LOOP_POLLER_EPOLL;
+    if (poller == LOOP_POLLER_EPOLL) {
+        return true;
+    }
+    if (poller == LOOP_POLLER_IO_URING) {
+        return fail(errp, "This build has no io_uring");
+    }
+    return true;
+}
+
+Loop *loop_new(LoopPoller poller, GError **errp)
+{
+    Loop *loop;
+
+    assert(!current_loop);
+    if (!poller_from_environment(&poller, errp)) {
+        return NULL;
+    }
+    loop = g_new0(Loop, 1);
+    if (poller == LOOP_POLLER_VIRTUAL) {
+        loop->kind = poller;
+        poller_virtual_init(loop);
+    } else {
+        if (!poller_epoll_init(loop, errp)) {
+            g_free(loop);
+            return NULL;
+        }
+        if (!choose_files(loop, poller, errp)) {
+            loop->ops->free(loop);
+            g_free(loop);
+            return NULL;
+        }
+    }
+    current_loop = loop;
+    return loop;
+}
+
+void loop_free(Loop *loop)
+{
+    assert(loop == current_loop && !in_coroutine());
+    assert(loop->n_coroutines == 0 && loop->n_fds == 0);
+    worker_pool_free(loop->workers);
+    assert(ready_len(&loop->ready) == 0 && !__atomic_load_n(&loop->posted, __ATOMIC_ACQUIRE));
+    loop_signals_free(loop, loop->signals);
+    timer_heap_free(&loop->timers);
+    loop->ops->free(loop);
+    g_free(loop);
+    current_loop = NULL;
+    co_pool_trim();
+}
+
+Loop *loop_current(void)
+{
+    return current_loop;
+}
+
+LoopPoller loop_poller(const Loop *loop)
+{
+    return loop->kind;
+}
+
+void loop_spin_set(Loop *loop, int64_t ns)
+{
+    loop->spin_ns = ns;
+}
+
+void loop_virtual_seed(Loop *loop, uint64_t seed)
+{
+    assert(loop->kind == LOOP_POLLER_VIRTUAL);
+    ready_seed(&loop->ready, seed);
+}
+
+/* --- time --- */
+
+int64_t loop_now_ns(void)
+{
+    if (unlikely(!current_loop)) {
+        return g_get_monotonic_time() * NS_PER_US;
+    }
+    return current_loop->ops->now_ns(current_loop);
+}
+
+int64_t loop_wall_ns(void)
+{
+    if (unlikely(!current_loop)) {
+        return g_get_real_time() * NS_PER_US;
+    }
+    return current_loop->ops->wall_ns(current_loop);
+}
+
+void timer_init(LoopTimer *t, LoopFn *fn, void *opaque)
+{
+    *t = (LoopTimer){.fn = fn, .opaque = opaque};
+}
+
+void timer_arm(LoopTimer *t, int64_t deadline_ns)
+{
+    timer_cancel(t);
+    t->deadline_ns = deadline_ns;
+    timer_heap_add(&current_loop->timers, t);
+}
+
+void timer_cancel(LoopTimer *t)
+{
+    if (timer_is_armed(t)) {
+        timer_heap_remove(&current_loop->timers, t);
+    }
+}
+
+static void wake_sleeper(void *opaque)
+{
+    co_wake(opaque);
+}
+
+void coroutine_fn co_sleep_ns(int64_t ns)
+{
+    LoopTimer t;
+
+    timer_init(&t, wake_sleeper, co_self());
+    timer_arm(&t, loop_now_ns() + MAX(ns, 0));
+    co_yield();
+}
+
+/* --- functions to run later --- */
+
+typedef struct LoopCall {
+    union {
+        PostNode post; /* first on the way from another thread... */
+        ReadyNode ready; /* ...then, or at once, on the ready queue */
+    } node;
+    LoopFn *fn;
+    void *opaque;
+} LoopCall;
+
+static void call_run(ReadyNode *node)
+{
+    LoopCall call = *container_of(node, LoopCall, node.ready);
+
+    g_free(container_of(node, LoopCall, node.ready));
+    call.fn(call.opaque);
+}
+
+static LoopCall *call_new(LoopFn *fn, void *opaque)
+{
+    LoopCall *call = g_new(LoopCall, 1);
+
+    call->fn = fn;
+    call->opaque = opaque;
+    return call;
+}
+
+void loop_defer(LoopFn *fn, void *opaque)
+{
+    LoopCall *call = call_new(fn, opaque);
+
+    call->node.ready.run = call_run;
+    ready_push_late(&current_loop->ready, &call->node.ready);
+}
+
+static void call_arrive(Loop *loop, PostNode *node)
+{
+    LoopCall *call = container_of(node, LoopCall, node.post);
+
+    call->node.ready.run = call_run;
+    ready_push(&loop->ready, &call->node.ready);
+}
+
+void loop_post(Loop *loop, LoopFn *fn, void *opaque)
+{
+    LoopCall *call = call_new(fn, opaque);
+
+    call->node.post.arrive = call_arrive;
+    loop_post_node(loop, &call->node.post);
+}
+
+/*
+ * A stack that the loop takes whole. Only the one who finds it empty kicks: the
+ * others arrive with it. The kick may reach a loop that has taken the stack
+ * already, which costs it one empty turn.
+ */
+void loop_post_node(Loop *loop, PostNode *node)
+{
+    PostNode *head = __atomic_load_n(&loop->posted, __ATOMIC_RELAXED);
+
+    do {
+        node->next = head;
+    } while (!__atomic_compare_exchange_n(&loop->posted, &head, node, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (!head) {
+        loop->ops->kick(loop);
+    }
+}
+
+static void take_posted(Loop *loop)
+{
+    PostNode *newest, *oldest = NULL;
+
+    if (!__atomic_load_n(&loop->posted, __ATOMIC_RELAXED)) {
+        return;
+    }
+    newest = __atomic_exchange_n(&loop->posted, NULL, __ATOMIC_ACQUIRE);
+    while (newest) {
+        PostNode *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest) {
+        PostNode *next = oldest->next;
+
+        oldest->arrive(loop, oldest);
+        oldest = next;
+    }
+}
+
+/* --- the turn --- */
+
+static size_t run_ready(Loop *loop, size_t max)
+{
+    size_t ran = 0;
+
+    while (ran < max && ready_len(&loop->ready)) {
+        ReadyNode *node = ready_pop(&loop->ready);
+
+        node->run(node);
+        ran++;
+    }
+    return ran;
+}
+
+/* Everything that makes things ready without waiting for the kernel. */
+static void collect(Loop *loop)
+{
+    take_posted(loop);
+}
+
+/* How long poll() may wait: 0 if something is ready, < 0 for ever. */
+static int64_t time_to_wait(Loop *loop)
+{
+    int64_t next = timer_heap_next_ns(&loop->timers);
+
+    if (ready_len(&loop->ready)) {
+        return 0;
+    }
+    if (next == INT64_MAX) {
+        return -1;
+    }
+    return MAX(0, next - loop->ops->now_ns(loop));
+}
+
+/* Poll without sleeping while work was seen in the last spin_ns. True: something is ready. */
+static bool spin(Loop *loop)
+{
+    int64_t end = loop->last_work_ns + loop->spin_ns;
+    int64_t due = timer_heap_next_ns(&loop->timers);
+    int64_t now;
+
+    do {
+        loop->ops->poll(loop, 0);
+        collect(loop);
+        if (ready_len(&loop->ready)) {
+            return true;
+        }
+        now = loop->ops->now_ns(loop);
+        if (now >= due) {
+            return true;
+        }
+    } while (now < end);
+    return false;
+}
+
+/* Return: whether a timer ran; the ready queue shows the rest. */
+static bool look_for_events(Loop *loop, bool may_block)
+{
+    collect(loop);
+    if (may_block && loop->spin_ns && !ready_len(&loop->ready)) {
+        may_block = !spin(loop);
+    }
+    loop->ops->poll(loop, may_block ? time_to_wait(loop) : 0);
+    collect(loop);
+    return loop->timers.n && timer_heap_expire(&loop->timers, loop->ops->now_ns(loop));
+}
+
+bool loop_step(Loop *loop, bool may_block)
+{
+    size_t ran = run_ready(loop, ready_len(&loop->ready));
+    bool timers = look_for_events(loop, may_block && ran == 0);
+
+    ran += run_ready(loop, ready_len(&loop->ready));
+    return ran || timers;
+}
+
+static void NORETURN die_of_deadlock(Loop *loop)
+{
+    fprintf(stderr, "tandem: deadlock: %zu coroutines wait and nothing can wake them\n",
+            loop->n_coroutines);
+    abort();
+}
+
+/* New entries run in the same turn up to the budget. @stop: do not sleep once it is set. */
+static void turn(Loop *loop, const bool *stop)
+{
+    size_t ran = run_ready(loop, TURN_BUDGET);
+    bool timers;
+
+    if (loop->spin_ns && ran) {
+        loop->last_work_ns = loop->ops->now_ns(loop);
+    }
+    timers = look_for_events(loop, !*stop);
+    if (loop->kind == LOOP_POLLER_VIRTUAL && !ran && !timers && !*stop &&
+        !ready_len(&loop->ready)) {
+        die_of_deadlock(loop);
+    }
+}
+
+void loop_run(Loop *loop)
+{
+    assert(loop == current_loop && !in_coroutine());
+    while (!loop->stop) {
+        turn(loop, &loop->stop);
+    }
+    loop->stop = false;
+    run_ready(loop, ready_len(&loop->ready));
+}
+
+void loop_stop(Loop *loop)
+{
+    loop->stop = true;
+}
+
+typedef struct MainCoroutine {
+    CoroutineFn *fn;
+    void *opaque;
+    bool done;
+} MainCoroutine;
+
+static void coroutine_fn main_coroutine(void *opaque)
+{
+    MainCoroutine *m = opaque;
+
+    m->fn(m->opaque);
+    m->done = true;
+}
+
+void loop_run_coroutine(Loop *loop, CoroutineFn *fn, void *opaque)
+{
+    MainCoroutine m = {fn, opaque, false};
+
+    assert(loop == current_loop && !in_coroutine());
+    co_spawn(main_coroutine, &m);
+    while (!m.done) {
+        turn(loop, &m.done);
+    }
+}
