@@ -92,8 +92,7 @@ static void *large_alloc(size_t bytes)
         return system_alloc(bytes);
     }
 
-    void *buf =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *buf = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     return buf == MAP_FAILED ? NULL : buf;
 }
@@ -132,7 +131,7 @@ static void pool_drop(int class)
 
 void buf_pool_trim(void)
 {
-    for (int class = 0; class < CLASSES; class++) {
+    for (int class = 0; class < CLASSES; class ++) {
         while (pool.head[class] != NULL) {
             pool_drop(class);
         }

@@ -169,8 +169,8 @@ static void range_enter(CoRangeLock *l, CoRange *r)
     }
 }
 
-void coroutine_fn co_range_lock(CoRangeLock *l, CoRange *r, uint64_t offset, uint64_t bytes,
-                                CoRangeMode mode)
+void coroutine_fn
+co_range_lock(CoRangeLock *l, CoRange *r, uint64_t offset, uint64_t bytes, CoRangeMode mode)
 {
     *r = range_of(offset, bytes, mode);
     if (bytes > 0) {
@@ -180,7 +180,7 @@ void coroutine_fn co_range_lock(CoRangeLock *l, CoRange *r, uint64_t offset, uin
     if (r->blockers > 0) {
         r->co = co_self();
         assert(r->co != NULL);
-        co_yield();
+        co_yield ();
         assert(r->blockers == 0);
     }
 }

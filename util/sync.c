@@ -49,7 +49,7 @@ void coroutine_fn co_queue_wait(CoQueue *q)
 
     assert(w.co != NULL);
     waiter_append(&q->head, &q->tail, &w);
-    co_yield();
+    co_yield ();
 }
 
 static void waiter_timeout(void *opaque)
@@ -73,7 +73,7 @@ bool coroutine_fn co_queue_wait_deadline(CoQueue *q, int64_t deadline_ns)
     timer_init(&timer, waiter_timeout, &w);
     timer_arm(&timer, deadline_ns);
     waiter_append(&q->head, &q->tail, &w);
-    co_yield();
+    co_yield ();
     assert(!timer_is_armed(&timer));
     return !w.timed_out;
 }
@@ -154,7 +154,7 @@ static void coroutine_fn rwlock_co_lock(CoRwLock *l, bool write)
         return;
     }
     waiter_append(&l->head, &l->tail, &w);
-    co_yield();
+    co_yield ();
     assert(write ? l->readers == -1 : l->readers > 0);
 }
 
@@ -240,7 +240,7 @@ int coroutine_fn co_group_wait(CoGroup *g)
     while (g->running > 0) {
         assert(g->joiner == NULL);
         g->joiner = co_self();
-        co_yield();
+        co_yield ();
     }
     ret = g->first_error;
     g->first_error = 0;

@@ -53,8 +53,8 @@ void choices_free(Choices *c);
 #define RECORDING_MAX ((size_t)1 << 20)
 
 typedef struct Recording {
-    uint64_t seed; /* of the trial that runs */
-    size_t n;      /* may exceed RECORDING_MAX: the rest is lost */
+    uint64_t seed;                  /* of the trial that runs */
+    size_t n;                       /* may exceed RECORDING_MAX: the rest is lost */
     uint64_t values[RECORDING_MAX]; /* answer - lower bound */
 } Recording;
 

@@ -225,8 +225,9 @@ static NORETURN void report(const Property *p, Recording *shared)
     g_autofree char *text = NULL;
 
     if (p->kind == PROPERTY_RANDOM) {
-        fprintf(stderr, "\n%s fails with seed %" G_GUINT64_FORMAT ":\n  TANDEM_SEED=%" G_GUINT64_FORMAT
-                        " %s -p %s\n", p->path, seed, seed, program_path(), p->path);
+        fprintf(stderr, "\n%s fails with seed %" G_GUINT64_FORMAT ":\n", p->path, seed);
+        fprintf(stderr, "  TANDEM_SEED=%" G_GUINT64_FORMAT " %s -p %s\n", seed, program_path(),
+                p->path);
     }
     if (shared->n <= RECORDING_MAX) {
         fprintf(stderr, "shrinking %zu answers...\n", n);

@@ -34,7 +34,8 @@ static void run_virtual(Body *b, uint64_t seed)
     }
     if (!b->returned) {
         g_error("deadlock: the test waits and nothing can wake it (ready order %" G_GUINT64_FORMAT
-                ")", seed);
+                ")",
+                seed);
     }
     loop_free(loop); /* asserts that no coroutine and no timer is left */
 }

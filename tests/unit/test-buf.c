@@ -119,7 +119,8 @@ static void test_try_alloc_is_a_fault_place(void)
 {
     int failures = 0;
 
-    for_each_failure(i) {
+    for_each_failure(i)
+    {
         void *a = buf_try_alloc(4096);
         void *b = a != NULL ? buf_try_alloc(4096) : NULL;
 

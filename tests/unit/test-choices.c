@@ -59,7 +59,8 @@ static void test_each_place_fails_once(void)
 {
     int failed = 0, passed = 0;
 
-    for_each_failure(i) {
+    for_each_failure(i)
+    {
         bool ok = three_places();
 
         g_assert_true(ok == !fault_fired());
@@ -73,7 +74,8 @@ static void test_only_named_places_count(void)
 {
     int failed = 0;
 
-    for_each_failure_of(i, "test-b") {
+    for_each_failure_of(i, "test-b")
+    {
         failed += !three_places();
     }
     g_assert_cmpint(failed, ==, 1);
