@@ -70,12 +70,15 @@ typedef enum AcctType {
     ACCT__MAX,
 } AcctType;
 
+#define ACCT_BUCKETS 40 /* the last one: 550 s and more */
+
 typedef struct AcctStats {
     uint64_t bytes[ACCT__MAX];
     uint64_t ops[ACCT__MAX];
     uint64_t failed[ACCT__MAX];
     uint64_t invalid[ACCT__MAX]; /* refused before they started */
     int64_t time_ns[ACCT__MAX];
+    uint64_t latency[ACCT__MAX][ACCT_BUCKETS]; /* see acct.h */
     int64_t last_access_ns;      /* loop_now_ns() of the last one's end; 0: never */
 } AcctStats;
 

@@ -16,6 +16,9 @@
 #include "util/error.h"
 #include "util/iov.h"
 
+typedef struct ImageInfoSpecific ImageInfoSpecific; /* of the schema */
+typedef struct ImageCheck ImageCheck;
+
 typedef struct ReopenState {
     NodeFlags flags;             /* new flags */
     const BlockdevOptions *opts; /* new options; NULL: only flags change */
@@ -86,6 +89,9 @@ struct BlockDriver {
     void (*scratch_empty)(BlockNode *node);
     int (*coroutine_ptr co_scratch_end)(BlockNode *node);
 
+    /* Something named @event is about to happen, or has (blkdebug). May wait, cannot fail. */
+    void (*coroutine_ptr co_debug_event)(BlockNode *node, const char *event);
+
     /* Let requests that wait for a peer fail now. Plain; also while requests are in flight. */
     void (*cancel_in_flight)(BlockNode *node);
 
@@ -123,6 +129,23 @@ bool node_is_probed(const BlockNode *node);
 /** probe_refuses_write() - would @head, the new first @bytes (at most 512) of the image, be taken
  * for another format than raw? */
 bool probe_refuses_write(const uint8_t *head, size_t bytes);
+
+/*
+ * Debug events: named moments that a driver passes ("l2_update"), at which a
+ * blkdebug node below it can change its rules or stop the request.
+ */
+extern unsigned debug_listeners; /* nodes of this process that listen; 0: events cost a load */
+
+/** debug_event_deliver() - to @node if it listens, else through filters to the node below */
+void coroutine_fn debug_event_deliver(BlockNode *node, const char *event);
+
+/** node_debug_event() - for a driver: tell the file of @node that @event comes now. May yield. */
+static inline void coroutine_fn node_debug_event(BlockNode *node, const char *event)
+{
+    if (unlikely(__atomic_load_n(&debug_listeners, __ATOMIC_RELAXED)) && node->file) {
+        debug_event_deliver(node->file->node, event);
+    }
+}
 
 /** driver_find() - by name; also internal drivers that were registered */
 const BlockDriver *driver_find(const char *name);

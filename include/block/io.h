@@ -4,8 +4,12 @@
  * tracks the request, orders overlapping serialising ones, pads, splits, falls
  * back (zero -> write, copy -> bounce), calls the driver and asserts its answer.
  *
- * All return 0 or -errno: -EIO outside the node, -EPERM on a read-only node,
- * -ENOTSUP as documented. bytes may be 0 (success, nothing happens).
+ * Outside the node: a backend's request is -EIO. On an edge a read past the end
+ * reads zeroes there, a write past the end grows the node if the edge holds
+ * PERM_RESIZE and is -EIO if not; such an edge's discard is cut short.
+ *
+ * All return 0 or -errno: -EIO as above, -EPERM on a read-only node or on an
+ * edge without write permission, -ENOTSUP as documented. bytes may be 0 (success, nothing happens).
  *
  * child_co_*: a request that came from above, on an edge. Only a backend
  * (backend.h) starts requests.
@@ -32,6 +36,9 @@ int coroutine_fn child_co_flush(BlockChild *c);
 /** child_co_copy_range() - offloaded if both ends can, else -ENOTSUP (callers bounce) */
 int coroutine_fn child_co_copy_range(BlockChild *src, int64_t src_offset, BlockChild *dst,
                                      int64_t dst_offset, int64_t bytes, ReqFlags flags);
+/** node_co_copy_range() - for drivers that pass a copy down: @src is where the data is stored */
+int coroutine_fn node_co_copy_range(BlockNode *src, int64_t src_offset, BlockChild *dst,
+                                    int64_t dst_offset, int64_t bytes, ReqFlags flags);
 bool coroutine_fn child_co_truncate(BlockChild *c, int64_t length, bool exact,
                                     BlockPreallocMode prealloc, ReqFlags flags, GError **errp);
 

@@ -39,6 +39,14 @@ struct BlockChild {
     BlockChild *next_parent, *prev_parent;   /* edges into one node */
 };
 
+/* Flushes of one node: at most one runs, those who wait share the next. block/core only. */
+typedef struct NodeFlush {
+    uint64_t started, done; /* counts; done: the number of the last that ended */
+    int result;             /* of that one */
+    bool running;
+    CoQueue waiters;
+} NodeFlush;
+
 struct BlockNode {
     /* For drivers, read-only unless said otherwise. */
     const BlockDriver *drv;
@@ -65,6 +73,7 @@ struct BlockNode {
     CoRangeLock requests;
     CoRangeLock write_order;
     uint64_t write_gen, flushed_gen;
+    NodeFlush flush;
     BlockChild *first_child, *last_child;
     BlockChild *first_parent;
 };

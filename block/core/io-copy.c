@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Copy offload and emptying: requests that move or drop whole contents.
+ *
+ * The source of a copy is followed down through drivers that only shift the
+ * offset (they answer block status with RAW) to the node that stores it; the
+ * destination's drivers pass the request down themselves. Whoever cannot says
+ * -ENOTSUP, and the caller copies through memory.
+ */
+#include "io-internal.h"
+
+/* Follow @offset of @node to the node that stores the range. */
+static int coroutine_fn find_source(BlockNode **node, int64_t *offset, int64_t bytes)
+{
+    while (!(*node)->drv->is_protocol) {
+        const BlockDriver *drv = (*node)->drv;
+
+        if (drv->is_filter && !drv->co_preadv && (*node)->file) {
+            *node = (*node)->file->node;
+        } else if (drv->co_block_status && !drv->supports_backing && bytes > 0) {
+            BlockStatus st = {0};
+            int r = drv->co_block_status(*node, false, *offset, bytes, &st);
+
+            if (r < 0 || !(st.flags & STATUS_RAW) || st.bytes < bytes) {
+                return -ENOTSUP;
+            }
+            *node = st.file;
+            *offset = st.map;
+        } else {
+            return -ENOTSUP;
+        }
+    }
+    return 0;
+}
+
+static int coroutine_fn copy_held(BlockNode *dst, int64_t dst_offset, BlockNode *src,
+                                  int64_t src_offset, int64_t bytes, ReqFlags flags)
+{
+    int r = find_source(&src, &src_offset, bytes);
+
+    if (r < 0) {
+        return r;
+    }
+    node_request_begin(dst);
+    r = io_answer(dst->drv->co_copy_range(dst, src, src_offset, dst_offset, bytes, flags));
+    node_request_end(dst);
+    return r;
+}
+
+int coroutine_fn node_co_copy_range(BlockNode *src, int64_t src_offset, BlockChild *dst_child,
+                                    int64_t dst_offset, int64_t bytes, ReqFlags flags)
+{
+    IoRights rights = {.grow = (dst_child->perm.taken & PERM_RESIZE) != 0};
+    BlockNode *dst = dst_child->node;
+    ReqFlags drv_flags = flags & (REQ_HINTS | dst->supported_write_flags);
+    IoHold read_hold, write_hold;
+    int r;
+
+    if (!(dst_child->perm.taken & PERM_WRITE)) {
+        return -EPERM;
+    }
+    r = io_may_change(dst, &rights, dst_offset, bytes);
+    if (r < 0 || bytes == 0) {
+        return r;
+    }
+    if (!io_range_is_sane(src_offset, bytes) || src_offset + bytes > node_length(src)) {
+        return -EIO;
+    }
+    if (!dst->drv->co_copy_range || bytes > io_max_transfer(dst) ||
+        !io_is_aligned(dst, dst_offset, bytes) || !io_is_aligned(src, src_offset, bytes)) {
+        return -ENOTSUP;
+    }
+    r = io_co_hold_read(&read_hold, src, src_offset, bytes, flags & ~REQ_SERIALISING);
+    if (r < 0) {
+        return r;
+    }
+    r = io_co_hold_write(&write_hold, dst, dst_offset, bytes, false, flags);
+    if (r == 0) {
+        r = copy_held(dst, dst_offset, src, src_offset, bytes, drv_flags);
+        io_release(&write_hold);
+    }
+    io_release(&read_hold);
+    return io_finish_write(dst, dst_offset, bytes, flags, dst->supported_write_flags, r);
+}
+
+int coroutine_fn child_co_copy_range(BlockChild *src, int64_t src_offset, BlockChild *dst,
+                                     int64_t dst_offset, int64_t bytes, ReqFlags flags)
+{
+    return node_co_copy_range(src->node, src_offset, dst, dst_offset, bytes, flags);
+}
