@@ -26,7 +26,7 @@
 
 #define GUARD_BYTES      4096
 #define MAP_BYTES        (GUARD_BYTES + CO_STACK_BYTES)
-#define POOL_MAX         512 /* stacks a thread keeps; each holds what its deepest run has touched */
+#define POOL_MAX         512 /* stacks a thread keeps, each with what its deepest run touched */
 
 /*
  * Stacks lie a multiple of a page apart, so their hottest lines would fall into
