@@ -10,6 +10,7 @@ import re
 
 from . import names
 from .conditions import wanted
+from .ctypes_of import returned_array
 from .docs_check import check_doc
 from .parser import Expr, Object
 from .schema import (BUILTINS, INT_LIMITS, Alternate, Array, Builtin, Command, Enum, EnumValue,
@@ -60,6 +61,7 @@ class Checker:
             self._link(expr, definition)
         for _, definition in pending:
             self._finish(definition)
+        self._claim_derived()
         self._order_structs()
         for _, definition in pending:
             check_doc(definition, self.unwanted)
@@ -476,6 +478,16 @@ class Checker:
                 if any(member.name == other.name for other in definition.members):
                     raise SchemaError(member.where, f"member '{member.name}' of branch '{value}' "
                                       f"is also in the base of '{definition.name}'")
+
+    def _claim_derived(self):
+        """Names that C has and the schema has not."""
+        for alternate in self.schema.alternates:
+            self._claim_snake(alternate.name + 'Kind', alternate.where)
+        for element in self.schema.returned_arrays():
+            name, _ = returned_array(element)
+            where = next(c.where for c in self.schema.commands
+                         if isinstance(c.returns, Array) and c.returns.element is element)
+            self._claim_snake(name, where)
 
     def _order_structs(self):
         """A union holds its branches by value, so they come first in C."""
