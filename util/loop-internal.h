@@ -34,6 +34,10 @@ struct Loop {
     bool no_pwait2;         /* the kernel has no epoll_pwait2() */
     int64_t virtual_ns;
 
+    uint64_t turns;
+    uint64_t inline_turn; /* file-inline.c: the turn that inline_bytes counts for */
+    size_t inline_bytes;
+
     int64_t spin_ns;
     int64_t last_work_ns;
 

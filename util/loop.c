@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aio.h"
 #include "coroutine-internal.h"
 #include "loop-internal.h"
+#include "ring.h"
 #include "util/error.h"
 #include "worker.h"
 
@@ -73,10 +75,12 @@ static bool choose_files(Loop *loop, LoopPoller poller, GError **errp)
     if (poller == LOOP_POLLER_EPOLL) {
         return true;
     }
-    if (poller == LOOP_POLLER_IO_URING) {
-        return fail(errp, "This build has no io_uring");
+    loop->ring = ring_new(loop, poller == LOOP_POLLER_IO_URING ? errp : NULL);
+    if (loop->ring) {
+        loop->kind = LOOP_POLLER_IO_URING;
+        return true;
     }
-    return true;
+    return poller == LOOP_POLLER_AUTO;
 }
 
 Loop *loop_new(LoopPoller poller, GError **errp)
@@ -113,6 +117,8 @@ void loop_free(Loop *loop)
     worker_pool_free(loop->workers);
     assert(ready_len(&loop->ready) == 0 && !__atomic_load_n(&loop->posted, __ATOMIC_ACQUIRE));
     loop_signals_free(loop, loop->signals);
+    aio_free(loop->aio);
+    ring_free(loop->ring);
     timer_heap_free(&loop->timers);
     loop->ops->free(loop);
     g_free(loop);
@@ -304,20 +310,31 @@ static size_t run_ready(Loop *loop, size_t max)
 static void collect(Loop *loop)
 {
     take_posted(loop);
+    if (loop->ring) {
+        ring_flush(loop->ring);
+    }
+    if (loop->aio) {
+        aio_flush(loop->aio);
+    }
 }
 
 /* How long poll() may wait: 0 if something is ready, < 0 for ever. */
 static int64_t time_to_wait(Loop *loop)
 {
     int64_t next = timer_heap_next_ns(&loop->timers);
+    int64_t wait;
 
     if (ready_len(&loop->ready)) {
         return 0;
     }
+    if (loop->ring && ring_must_retry(loop->ring)) {
+        return NS_PER_MS;
+    }
     if (next == INT64_MAX) {
         return -1;
     }
-    return MAX(0, next - loop->ops->now_ns(loop));
+    wait = next - loop->ops->now_ns(loop);
+    return MAX(wait, 0);
 }
 
 /* Poll without sleeping while work was seen in the last spin_ns. True: something is ready. */
@@ -344,6 +361,7 @@ static bool spin(Loop *loop)
 /* Return: whether a timer ran; the ready queue shows the rest. */
 static bool look_for_events(Loop *loop, bool may_block)
 {
+    loop->turns++;
     collect(loop);
     if (may_block && loop->spin_ns && !ready_len(&loop->ready)) {
         may_block = !spin(loop);
