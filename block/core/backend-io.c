@@ -220,3 +220,24 @@ int coroutine_fn backend_co_make_empty(BlockBackend *be)
     backend_leave(be, &req);
     return r;
 }
+
+/* --- a whole of several requests --- */
+
+void coroutine_fn backend_co_enter(BlockBackend *be, BackendReq *req)
+{
+    backend_enter(be, req);
+}
+
+bool backend_try_enter(BlockBackend *be, BackendReq *req)
+{
+    if (be->gate_closed) {
+        return false;
+    }
+    backend_admit(be, req);
+    return true;
+}
+
+void backend_exit(BlockBackend *be, BackendReq *req)
+{
+    backend_leave(be, req);
+}

@@ -82,12 +82,6 @@ typedef struct AcctStats {
     int64_t last_access_ns;      /* loop_now_ns() of the last one's end; 0: never */
 } AcctStats;
 
-/* An admitted request; on the stack of the coroutine that runs it. */
-typedef struct BackendReq {
-    Coroutine *co;
-    struct BackendReq *next, **pprev;
-} BackendReq;
-
 struct BlockBackend {
     char *name;       /* drive id; NULL: none */
     BlockChild *root; /* NULL: no node */
@@ -107,6 +101,19 @@ struct BlockBackend {
     BlockBackend *next, *prev; /* all backends, in order of creation */
 };
 
+/** backend_admit() - count a request; the gate is open */
+static inline void backend_admit(BlockBackend *be, BackendReq *req)
+{
+    be->in_flight++;
+    req->co = co_self();
+    req->next = be->requests;
+    req->pprev = &be->requests;
+    if (req->next) {
+        req->next->pprev = &req->next;
+    }
+    be->requests = req;
+}
+
 /**
  * backend_enter() - pass the gate, waiting while it is closed
  *
@@ -118,14 +125,7 @@ static inline void coroutine_fn backend_enter(BlockBackend *be, BackendReq *req)
     while (unlikely(be->gate_closed)) {
         co_queue_wait(&be->gate);
     }
-    be->in_flight++;
-    req->co = co_self();
-    req->next = be->requests;
-    req->pprev = &be->requests;
-    if (req->next) {
-        req->next->pprev = &req->next;
-    }
-    be->requests = req;
+    backend_admit(be, req);
 }
 
 static inline void backend_leave(BlockBackend *be, BackendReq *req)

@@ -67,6 +67,23 @@ bool coroutine_fn backend_co_truncate(BlockBackend *be, int64_t length, bool exa
                                       BlockPreallocMode prealloc, ReqFlags flags, GError **errp);
 int coroutine_fn backend_co_make_empty(BlockBackend *be);
 
+/*
+ * A whole that makes several requests (a job's copy: read here, write there)
+ * passes the gate once and counts as one admitted request. Between enter and
+ * leave the user makes requests on backend_root() with child_co_*, and takes
+ * its locks only now: gate before lock.
+ */
+/* On the stack of the coroutine that entered; all fields private. */
+typedef struct BackendReq {
+    Coroutine *co;
+    struct BackendReq *next, **pprev;
+} BackendReq;
+
+void coroutine_fn backend_co_enter(BlockBackend *be, BackendReq *req);
+/** backend_try_enter() - false, and not entered, if the gate is closed */
+bool MUST_USE backend_try_enter(BlockBackend *be, BackendReq *req);
+void backend_exit(BlockBackend *be, BackendReq *req);
+
 /**
  * backend_fence() - from now on refuse requests that change the disk with @err (positive errno)
  *
