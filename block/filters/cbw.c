@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * copy-before-write: see block/cbw.h for the rules C1 to C4 cited below.
+ *
+ * `copied` holds a set bit for each range that the target has received in this
+ * epoch. It is set only after the copy is stored, so a reader of the bitmap
+ * that finds a bit set need not wait for anybody. Whoever copies holds the
+ * range in `copying`, so that two writers to one range do not copy twice.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "block/backend.h"
+#include "block/cbw.h"
+#include "block/driver.h"
+#include "block/graph.h"
+#include "util/buf.h"
+#include "util/hbitmap.h"
+#include "util/sync.h"
+
+/* Without a finer answer from the target: what QEMU's copies have always been. */
+#define CBW_COARSE_GRANULARITY (64 * KiB)
+/* One copy moves at most this much: larger writes copy piece after piece. */
+#define CBW_MAX_COPY           (1 * MiB)
+/* From this length on, ask whether the source is zero before reading it. */
+#define CBW_ASK_STATUS         (256 * KiB)
+
+typedef struct CbwState {
+    BlockChild *target;
+    HBitmap *copied;
+    CoRangeLock copying;
+    int64_t granularity;
+    bool tracks_target;
+    bool break_snapshot; /* on-cbw-error=break-snapshot */
+    bool snapshot_broken;
+    void (*on_error)(int err, int64_t offset, void *opaque);
+    void *on_error_opaque;
+} CbwState;
+
+/* Copy [@offset, @offset + @bytes), which is not copied yet and is held in `copying`. */
+static int coroutine_fn
+cbw_co_copy_piece(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    CbwState *s = node->state;
+    ReqFlags flags = REQ_SERIALISING | REQ_WRITE_UNCHANGED; /* C2 */
+    struct iovec v;
+    void *buf = buf_try_alloc(bytes);
+    int r;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    r = child_co_preadv(node->file, offset, iov_one(&v, buf, bytes), 0);
+    if (r == 0) {
+        r = buf_is_zero(buf, bytes)
+                ? child_co_pwrite_zeroes(s->target, offset, bytes, flags)
+                : child_co_pwritev(s->target, offset, iov_one(&v, buf, bytes), flags);
+    }
+    buf_free(buf, bytes);
+    return r;
+}
+
+/* How much from @offset is known to read as zero without reading it. */
+static int64_t coroutine_fn
+cbw_co_zero_run(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    BlockStatus st;
+
+    if (bytes < CBW_ASK_STATUS ||
+        node_co_block_status_above(node->file->node, NULL, true, offset, bytes, &st, NULL) < 0 ||
+        !(st.flags & STATUS_ZERO)) {
+        return 0;
+    }
+    return st.bytes < bytes ? st.bytes : bytes;
+}
+
+static int coroutine_fn
+cbw_co_copy_run(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    CbwState *s = node->state;
+
+    while (bytes > 0) {
+        int64_t zero = ALIGN_DOWN(cbw_co_zero_run(node, offset, bytes), s->granularity);
+        int64_t n = zero ? zero : MIN(bytes, CBW_MAX_COPY);
+        int r = zero ? child_co_pwrite_zeroes(s->target, offset, n,
+                                              REQ_SERIALISING | REQ_WRITE_UNCHANGED)
+                     : cbw_co_copy_piece(node, offset, n);
+
+        if (r < 0) {
+            if (s->on_error) {
+                s->on_error(-r, offset, s->on_error_opaque);
+            }
+            return r; /* C4: these bits stay clear */
+        }
+        hbitmap_set(s->copied, offset, n);
+        offset += n;
+        bytes -= n;
+    }
+    return 0;
+}
+
+/* Everything of the range that this epoch has not saved yet. */
+static int coroutine_fn
+cbw_co_copy_missing(BlockNode *node, int64_t start, int64_t end)
+{
+    CbwState *s = node->state;
+    uint64_t at = start;
+
+    while (at < (uint64_t)end) {
+        uint64_t from = hbitmap_next_clear(s->copied, at);
+        uint64_t to;
+        int r;
+
+        if (from >= (uint64_t)end) {
+            return 0;
+        }
+        to = MIN(hbitmap_next_set(s->copied, from), (uint64_t)end);
+        r = cbw_co_copy_run(node, from, to - from);
+        if (r < 0) {
+            return r;
+        }
+        at = to;
+    }
+    return 0;
+}
+
+/* C1: return 0 only when the old content of the range is in the target. */
+static int coroutine_fn
+cbw_co_before_write(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
+{
+    CbwState *s = node->state;
+    int64_t start = ALIGN_DOWN(offset, s->granularity);
+    int64_t end = MIN(ALIGN_UP(offset + bytes, s->granularity), node_length(node));
+    CoRange range;
+    int r;
+
+    if (flags & REQ_WRITE_UNCHANGED || s->snapshot_broken ||
+        hbitmap_next_clear(s->copied, start) >= (uint64_t)end) {
+        return 0;
+    }
+
+    co_range_lock(&s->copying, &range, start, end - start, CO_RANGE_EXCLUSIVE);
+    r = cbw_co_copy_missing(node, start, end); /* C3: looks at the bits again */
+    co_range_unlock(&s->copying, &range);
+
+    if (r < 0 && s->break_snapshot) {
+        s->snapshot_broken = true;
+        return 0;
+    }
+    return r;
+}
+
+static int coroutine_fn
+cbw_co_preadv(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
+{
+    return child_co_preadv(node->file, offset, iov, flags);
+}
+
+static int coroutine_fn
+cbw_co_pwritev(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
+{
+    int r = cbw_co_before_write(node, offset, iov.bytes, flags);
+
+    return r < 0 ? r : child_co_pwritev(node->file, offset, iov, flags);
+}
+
+static int coroutine_fn
+cbw_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
+{
+    int r = cbw_co_before_write(node, offset, bytes, flags);
+
+    return r < 0 ? r : child_co_pwrite_zeroes(node->file, offset, bytes, flags);
+}
+
+static int coroutine_fn
+cbw_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    int r = cbw_co_before_write(node, offset, bytes, 0);
+
+    return r < 0 ? r : child_co_pdiscard(node->file, offset, bytes);
+}
+
+static PermPair
+cbw_child_perm(BlockNode *node, const BlockChild *child, const char *name, ChildRole role,
+               PermPair parents, const NodeFlags *flags)
+{
+    PermPair p;
+
+    if (!(role & CHILD_FILTERED)) {
+        /* The target: others may do anything but resize it under us. */
+        return (PermPair){.taken = PERM_WRITE, .shared = PERM_ALL & ~PERM_RESIZE};
+    }
+    p = perm_default_filter(node, child, name, role, parents, flags);
+    p.taken |= PERM_CONSISTENT_READ;
+    if (p.taken & PERM_WRITE) {
+        /* A writer beside us would change what has not been saved. */
+        p.shared &= ~(Perm)(PERM_WRITE | PERM_RESIZE);
+    }
+    return p;
+}
+
+static bool
+cbw_init_bitmap(BlockNode *node, int64_t min_granularity, GError **errp)
+{
+    CbwState *s = node->state;
+    BlockInfoData info = {0};
+    int64_t g;
+
+    node_get_info(s->target->node, &info);
+    if (info.store_granularity > 0 && info.store_granularity < info.cluster_size) {
+        g = info.store_granularity;
+    } else {
+        g = MAX(CBW_COARSE_GRANULARITY, info.cluster_size);
+    }
+    s->granularity = MAX(g, min_granularity);
+    s->copied = hbitmap_new(node_length(node), s->granularity);
+    if (!s->copied) {
+        return fail(errp, "Not enough memory for the copy bitmap of node '%s'", node->node_name);
+    }
+    return true;
+}
+
+static bool
+cbw_check_lengths(BlockNode *file, BlockNode *target, GError **errp)
+{
+    if (node_length(file) != node_length(target)) {
+        return fail(errp,
+                    "Source '%s' (%" PRId64 " bytes) and target '%s' (%" PRId64
+                    " bytes) differ in length",
+                    file->node_name, node_length(file), target->node_name, node_length(target));
+    }
+    return true;
+}
+
+static bool coroutine_fn
+cbw_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
+{
+    const BlockdevOptionsCbw *o = &opts->u.copy_before_write;
+    CbwState *s = node->state;
+
+    if (o->bitmap) {
+        return fail(errp, "Option 'bitmap' of copy-before-write is not supported");
+    }
+    if (o->has_cbw_timeout && o->cbw_timeout != 0) {
+        return fail(errp, "Option 'cbw-timeout' of copy-before-write is not supported");
+    }
+    if (o->has_min_cluster_size &&
+        (o->min_cluster_size > INT32_MAX || (o->min_cluster_size & (o->min_cluster_size - 1)))) {
+        return fail(errp, "min-cluster-size needs to be a power of 2, at most 1 GiB");
+    }
+    if (!node_co_open_child(node, "file", o->file, CHILD_FILTERED, errp) ||
+        !node_co_open_child(node, "target", o->target, CHILD_DATA, errp)) {
+        return false;
+    }
+    s->target = node_child(node, "target");
+    s->break_snapshot =
+        o->has_on_cbw_error && o->on_cbw_error == ON_CBW_ERROR_BREAK_SNAPSHOT;
+    if (!cbw_check_lengths(node->file->node, s->target->node, errp)) {
+        return false;
+    }
+    node_track_requests(s->target->node, true);
+    s->tracks_target = true;
+    return cbw_init_bitmap(node, o->has_min_cluster_size ? (int64_t)o->min_cluster_size : 0, errp);
+}
+
+static void coroutine_fn
+cbw_co_close(BlockNode *node)
+{
+    CbwState *s = node->state;
+
+    if (s->tracks_target && s->target) {
+        node_track_requests(s->target->node, false);
+    }
+    if (s->copied) {
+        hbitmap_free(s->copied);
+    }
+}
+
+const BlockDriver driver_copy_before_write = {
+    .name = "copy-before-write",
+    .state_size = sizeof(CbwState),
+    .is_filter = true,
+    .co_open = cbw_co_open,
+    .co_close = cbw_co_close,
+    .child_perm = cbw_child_perm,
+    .co_preadv = cbw_co_preadv,
+    .co_pwritev = cbw_co_pwritev,
+    .co_pwrite_zeroes = cbw_co_pwrite_zeroes,
+    .co_pdiscard = cbw_co_pdiscard,
+};
+
+/* --- inserted at run time --- */
+
+/* The edges into @source that must keep pointing at it: those from @target down. */
+static BlockChild **
+cbw_edges_below(BlockNode *source, BlockNode *target)
+{
+    GPtrArray *keep = g_ptr_array_new();
+
+    for (BlockChild *e = source->first_parent; e; e = e->next_parent) {
+        if (e->parent && node_is_ancestor(target, e->parent)) {
+            g_ptr_array_add(keep, e);
+        }
+    }
+    g_ptr_array_add(keep, NULL);
+    return (BlockChild **)g_ptr_array_free(keep, FALSE);
+}
+
+static bool coroutine_fn
+cbw_co_link(BlockNode *cbw, BlockNode *source, BlockNode *target, GError **errp)
+{
+    g_autofree BlockChild **keep = cbw_edges_below(source, target);
+    GraphTx *tx = graph_tx_new();
+
+    graph_tx_attach(tx, cbw, "file", source, CHILD_FILTERED);
+    graph_tx_attach(tx, cbw, "target", target, CHILD_DATA);
+    graph_tx_replace_node(tx, source, cbw, keep);
+    return graph_tx_co_commit(tx, errp);
+}
+
+BlockNode *coroutine_fn
+cbw_co_insert(BlockNode *source, BlockNode *target, const CbwOptions *o, GError **errp)
+{
+    NodeFlags flags = source->flags;
+    BlockNode *cbw;
+    CbwState *s;
+
+    if (!cbw_check_lengths(source, target, errp)) {
+        return NULL;
+    }
+    flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
+    cbw = node_new_internal(&driver_copy_before_write, o->node_name, &flags, errp);
+    if (!cbw) {
+        return NULL;
+    }
+    /* In place and usable before a request can meet the filter. */
+    drain_co_begin(source);
+    node_track_requests(target, true);
+    if (!cbw_co_link(cbw, source, target, errp)) {
+        node_track_requests(target, false);
+        drain_end(source);
+        node_co_unref(cbw);
+        return NULL;
+    }
+    s = cbw->state;
+    s->target = node_child(cbw, "target");
+    s->tracks_target = true;
+    if (!cbw_init_bitmap(cbw, o->min_granularity, errp)) {
+        cbw_co_remove(cbw);
+        cbw = NULL;
+    }
+    drain_end(source);
+    return cbw;
+}
+
+void coroutine_fn
+cbw_co_remove(BlockNode *cbw)
+{
+    CbwState *s = cbw->state;
+    BlockNode *source = node_ref(cbw->file->node);
+    BlockNode *target = node_ref(s->target->node);
+    GraphTx *tx = graph_tx_new();
+    GError *err = NULL;
+
+    drain_co_begin(source);
+    graph_tx_replace_node(tx, cbw, source, NULL);
+    graph_tx_detach(tx, s->target);
+    graph_tx_detach(tx, cbw->file);
+    s->target = NULL;
+    if (s->tracks_target) {
+        node_track_requests(target, false);
+        s->tracks_target = false;
+    }
+    if (!graph_tx_co_commit(tx, &err)) {
+        /* Giving up permissions cannot conflict. */
+        g_error("removing filter '%s': %s", cbw->node_name, err->message);
+    }
+    drain_end(source);
+    node_co_unref(cbw);
+    node_co_unref(target);
+    node_co_unref(source);
+}
+
+void
+cbw_new_epoch(BlockNode *cbw)
+{
+    CbwState *s = cbw->state;
+
+    assert(cbw->in_flight == 0);
+    hbitmap_reset_all(s->copied);
+    s->snapshot_broken = false;
+}
+
+uint64_t
+cbw_copied_bytes(const BlockNode *cbw)
+{
+    const CbwState *s = cbw->state;
+
+    return hbitmap_count(s->copied);
+}
+
+void
+cbw_set_error_callback(BlockNode *cbw, void (*fn)(int err, int64_t offset, void *opaque),
+                       void *opaque)
+{
+    CbwState *s = cbw->state;
+
+    s->on_error = fn;
+    s->on_error_opaque = opaque;
+}
