@@ -37,10 +37,36 @@ typedef struct JobProgress {
     uint64_t current, total; /* bytes */
 } JobProgress;
 
+/* --- jobs by name; internal ones have none --- */
+
 Job *job_find(const char *id);
 JobProgress job_progress(const Job *job);
-/** job_co_cancel() - force the job to end and wait until it has. For owners of internal jobs. */
+
+/** job_co_cancel() - force the job to end and wait until it has: done() has returned */
 void coroutine_fn job_co_cancel(Job *job);
+/** job_co_cancel_all() - internal ones too; for the end of the program */
+void coroutine_fn job_co_cancel_all(void);
+
+/* --- verbs of users: ask job_verb_allowed() first --- */
+
+bool job_verb_allowed(const Job *job, JobVerb verb, GError **errp);
+/** job_cancel() - returns at once. Not forced and ready: end well without a graph change, where
+ * the kind of job can */
+void job_cancel(Job *job, bool force);
+bool job_complete(Job *job, GError **errp);
+void job_finalize(Job *job);
+/** job_dismiss() - forget a concluded job; frees it */
+void job_dismiss(Job *job);
+bool job_user_pause(Job *job, GError **errp);
+bool job_user_resume(Job *job, GError **errp);
+void job_set_speed(Job *job, uint64_t bytes_per_s);
+bool job_change(Job *job, const BlockJobChangeOptions *opts, GError **errp);
+
+/** job_query(), job_query_block() - for query-jobs and query-block-jobs; caller frees */
+JobInfoArray *job_query(void);
+BlockJobInfoArray *job_query_block(void);
+
+/* --- kinds of jobs --- */
 
 /**
  * commit_co_start() - merge @top and what lies between it and @base down into @base
@@ -54,6 +80,23 @@ void coroutine_fn job_co_cancel(Job *job);
  * the guest writes and the pivot has nothing left to copy.
  */
 Job *coroutine_fn commit_co_start(const JobOptions *o, BlockNode *top, BlockNode *base,
-                                  bool auto_complete, GError **errp);
+                                  bool auto_complete, const char *filter_name, GError **errp);
+
+/** mirror_co_start() - make @target equal to @source, then keep it so until complete or cancel */
+typedef struct MirrorOptions {
+    MirrorSyncMode sync;      /* full, top, none */
+    int64_t granularity;      /* 0: the default: 64 KiB or the target's cluster, 4 to 64 KiB */
+    bool write_blocking;      /* a guest write completes when the target has it too */
+    bool target_is_zero;      /* zeroes need not be written */
+    const char *filter_name;  /* NULL: generated */
+    BlockdevOnError on_source_error, on_target_error; /* report, ignore; others are refused */
+} MirrorOptions;
+
+Job *coroutine_fn mirror_co_start(const JobOptions *o, const MirrorOptions *m, BlockNode *source,
+                                  BlockNode *target, GError **errp);
+
+/** backup_none_co_start() - blockdev-backup with sync=none: copy-before-write until cancelled */
+Job *coroutine_fn backup_none_co_start(const JobOptions *o, BlockNode *source, BlockNode *target,
+                                       const char *filter_name, GError **errp);
 
 #endif
