@@ -15,7 +15,6 @@
 #include "block/node.h"
 #include "util/error.h"
 
-typedef struct ReplicationInfoArray ReplicationInfoArray;   /* qapi/commands.h */
 
 /**
  * replication_co_start_all() - start every stopped instance of the group in @mode

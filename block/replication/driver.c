@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * replication: the filter node, and where its requests go.
+ *
+ * Primary: a write is forwarded to the peer and always succeeds; what goes
+ * wrong is latched. It cannot be read. Secondary: everything goes to "file",
+ * which is the active overlay until failover or stop puts the disk there.
+ */
+#include <errno.h>
+
+#include "block/replication/replication-int.h"
+
+typedef enum Route {
+    ROUTE_REFUSE,
+    ROUTE_FILE,
+    ROUTE_FORWARD,
+} Route;
+
+static Route
+write_route(const Replication *r)
+{
+    if (r->mode == REPLICATION_MODE_SECONDARY) {
+        return r->stage == REPLICATION_STAGE_NONE ? ROUTE_REFUSE : ROUTE_FILE;
+    }
+    return r->stage == REPLICATION_STAGE_RUNNING ? ROUTE_FORWARD : ROUTE_REFUSE;
+}
+
+static Route
+read_route(const Replication *r)
+{
+    return r->mode == REPLICATION_MODE_SECONDARY ? write_route(r) : ROUTE_REFUSE;
+}
+
+/* R4: a peer that fails never fails the guest's request, and is reported. */
+static int
+forwarded(Replication *r, int ret, ReplicationOperation op, int64_t offset, int64_t bytes)
+{
+    if (ret < 0 && r->stage == REPLICATION_STAGE_RUNNING) {
+        latch_set(r, op, -ret, offset);
+        r->latch.missed_bytes += bytes;
+    }
+    return 0;
+}
+
+/* Nothing is forwarded behind a hole. */
+static bool
+forward_is_broken(Replication *r, int64_t bytes)
+{
+    if (r->latch.err) {
+        r->latch.missed_bytes += bytes;
+        return true;
+    }
+    return false;
+}
+
+static int coroutine_fn
+replication_co_preadv(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
+{
+    Replication *r = node->state;
+
+    if (read_route(r) == ROUTE_REFUSE) {
+        return -EIO;
+    }
+    return child_co_preadv(node->file, offset, iov, flags);
+}
+
+static int coroutine_fn
+replication_co_pwritev(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
+{
+    Replication *r = node->state;
+
+    switch (write_route(r)) {
+    case ROUTE_REFUSE:
+        return -EIO;
+    case ROUTE_FILE:
+        return child_co_pwritev(node->file, offset, iov, flags);
+    case ROUTE_FORWARD:
+        break;
+    }
+    if (forward_is_broken(r, iov.bytes)) {
+        return 0;
+    }
+    return forwarded(r, child_co_pwritev(node->file, offset, iov, flags),
+                     REPLICATION_OPERATION_WRITE, offset, iov.bytes);
+}
+
+static int coroutine_fn
+replication_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
+{
+    Replication *r = node->state;
+
+    switch (write_route(r)) {
+    case ROUTE_REFUSE:
+        return -EIO;
+    case ROUTE_FILE:
+        return child_co_pwrite_zeroes(node->file, offset, bytes, flags);
+    case ROUTE_FORWARD:
+        break;
+    }
+    if (forward_is_broken(r, bytes)) {
+        return 0;
+    }
+    /* The guest may not fall back to writing on the peer's account: we do it for it. */
+    return forwarded(r, child_co_pwrite_zeroes(node->file, offset, bytes, flags & ~REQ_NO_FALLBACK),
+                     REPLICATION_OPERATION_WRITE, offset, bytes);
+}
+
+static int coroutine_fn
+replication_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    Replication *r = node->state;
+
+    switch (write_route(r)) {
+    case ROUTE_REFUSE:
+        return 0; /* advisory */
+    case ROUTE_FILE:
+        return child_co_pdiscard(node->file, offset, bytes);
+    case ROUTE_FORWARD:
+        break;
+    }
+    if (forward_is_broken(r, bytes)) {
+        return 0;
+    }
+    return forwarded(r, child_co_pdiscard(node->file, offset, bytes),
+                     REPLICATION_OPERATION_DISCARD, offset, bytes);
+}
+
+/*
+ * A running secondary's overlays are worthless after a crash, so there is
+ * nothing to make durable for its guest: the flush passes to the active
+ * overlay, which knows that.
+ */
+static int coroutine_fn
+replication_co_flush(BlockNode *node)
+{
+    Replication *r = node->state;
+
+    if (write_route(r) != ROUTE_FORWARD) {
+        return child_co_flush(node->file);
+    }
+    if (forward_is_broken(r, 0)) {
+        return 0;
+    }
+    return forwarded(r, child_co_flush(node->file), REPLICATION_OPERATION_FLUSH, -1, 0);
+}
+
+/* The core asks a filter's file; a primary's is behind the wire and must not be asked. */
+static int coroutine_fn
+replication_co_block_status(BlockNode *node, bool want_zero, int64_t offset, int64_t bytes,
+                            BlockStatus *ret)
+{
+    const Replication *r = node->state;
+
+    (void)want_zero;
+    if (r->mode == REPLICATION_MODE_PRIMARY) {
+        *ret = (BlockStatus){.flags = STATUS_DATA | STATUS_ALLOCATED, .bytes = bytes};
+        return 0;
+    }
+    *ret = (BlockStatus){.flags = STATUS_RAW | STATUS_OFFSET_VALID, .bytes = bytes, .map = offset,
+                         .file = node->file->node};
+    return 0;
+}
+
+/* Both sides write to the same nodes, each through its own edge; the rules of the chain, not the
+ * permissions, keep them apart. Nobody may resize. */
+static PermPair
+replication_child_perm(BlockNode *node, const BlockChild *child, const char *name, ChildRole role,
+                       PermPair parents, const NodeFlags *flags)
+{
+    PermPair p = {.shared = PERM_CONSISTENT_READ | PERM_WRITE | PERM_WRITE_UNCHANGED};
+
+    (void)node, (void)child, (void)name, (void)parents;
+    if (role & CHILD_FILTERED) {
+        p.taken = PERM_CONSISTENT_READ;
+    }
+    if (!flags->read_only) {
+        p.taken |= PERM_WRITE;
+    }
+    return p;
+}
+
+static bool coroutine_fn
+replication_co_truncate(BlockNode *node, int64_t length, bool exact, BlockPreallocMode prealloc,
+                        ReqFlags flags, GError **errp)
+{
+    (void)length, (void)exact, (void)prealloc, (void)flags;
+    return fail(errp, "Cannot resize: node '%s' replicates the disk", node->node_name);
+}
+
+static bool
+replication_check_options(const BlockdevOptionsReplication *o, GError **errp)
+{
+    if (o->mode == REPLICATION_MODE_PRIMARY && o->top_id) {
+        return fail(errp, "The option 'top-id' cannot be used with mode 'primary'");
+    }
+    if (o->mode == REPLICATION_MODE_SECONDARY && !o->top_id) {
+        return fail(errp, "Missing the option 'top-id' for mode 'secondary'");
+    }
+    return true;
+}
+
+static bool coroutine_fn
+replication_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
+{
+    const BlockdevOptionsReplication *o = &opts->u.replication;
+    Replication *r = node->state;
+
+    r->node = node;
+    if (!replication_check_options(o, errp) ||
+        !node_co_open_child(node, "file", o->file, CHILD_FILTERED, errp)) {
+        return false;
+    }
+    r->mode = o->mode;
+    r->top_id = g_strdup(o->top_id);
+    r->group = g_strdup(o->group ? o->group : REPLICATION_DEFAULT_GROUP);
+    node->supported_write_flags = REQ_FUA | REQ_WRITE_UNCHANGED;
+    node->supported_zero_flags = REQ_FUA | REQ_MAY_UNMAP | REQ_NO_FALLBACK | REQ_WRITE_UNCHANGED;
+    replication_register(r);
+    return r->mode == REPLICATION_MODE_SECONDARY || primary_co_open(r, errp);
+}
+
+static void coroutine_fn
+replication_co_close(BlockNode *node)
+{
+    Replication *r = node->state;
+
+    replication_unregister(r);
+    if (r->mode == REPLICATION_MODE_PRIMARY) {
+        primary_close(r);
+    } else {
+        secondary_co_close(r);
+    }
+    g_free(r->group);
+    g_free(r->top_id);
+}
+
+const BlockDriver driver_replication = {
+    .name = "replication",
+    .state_size = sizeof(Replication),
+    .is_filter = true,
+    .flush_does_children = true,
+    .co_open = replication_co_open,
+    .co_close = replication_co_close,
+    .child_perm = replication_child_perm,
+    .co_preadv = replication_co_preadv,
+    .co_pwritev = replication_co_pwritev,
+    .co_pwrite_zeroes = replication_co_pwrite_zeroes,
+    .co_pdiscard = replication_co_pdiscard,
+    .co_flush = replication_co_flush,
+    .co_block_status = replication_co_block_status,
+    .co_truncate = replication_co_truncate,
+};

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Failover: the secondary's view becomes its disk.
+ *
+ *  F1 the old primary is fenced before anything else: no write of its changes
+ *     the disk under the merge, whether it was admitted or is still coming;
+ *  F2 the stage is `failover` before the filter goes, so nothing that happens
+ *     on the way is mistaken for an error of replication;
+ *  F3 the merge never changes what the top shows; when it fails, the chain is
+ *     kept as it is and failover may be tried again.
+ */
+#include <errno.h>
+
+#include "block/replication/replication-int.h"
+
+/* Everybody who writes to @node from outside of our own chain. */
+static void
+fence_users(Replication *r, BlockNode *node, int err, bool named_only)
+{
+    for (BlockChild *e = node->first_parent; e; e = e->next_parent) {
+        if (e->parent_backend) {
+            if (!named_only || *backend_name(e->parent_backend)) {
+                backend_fence(e->parent_backend, err);
+            }
+        } else if (e->parent != r->node && e->parent != r->hidden) {
+            fence_users(r, e->parent, err, named_only);
+        }
+    }
+}
+
+static void coroutine_fn
+failover_co_done(int ret, void *opaque)
+{
+    Replication *r = opaque;
+
+    r->commit = NULL;
+    if (ret < 0) {
+        latch_set(r, REPLICATION_OPERATION_FAILOVER, -ret, -1);
+        stage_move(r, REPLICATION_STAGE_FAILOVER_FAILED, g_strerror(-ret));
+    } else {
+        /* Exports stay fenced: their clients belong to the old primary. A drive id is ours. */
+        fence_users(r, r->disk, 0, true);
+        stage_move(r, REPLICATION_STAGE_DONE, "failover completed");
+        latch_clear(r);
+        secondary_co_forget_chain(r);
+    }
+    node_co_unref(r->node); /* taken by failover_co_begin() */
+}
+
+bool coroutine_fn
+failover_co_begin(Replication *r, GError **errp)
+{
+    JobOptions o = {.done = failover_co_done, .opaque = r};
+    GError *err = NULL;
+
+    fence_users(r, r->cbw ? r->cbw : r->disk, EPERM, false); /* F1 */
+    stage_move(r, REPLICATION_STAGE_FAILOVER, "failover");   /* F2 */
+    latch_clear(r);
+    secondary_co_unprotect(r);
+
+    node_ref(r->node); /* lives until the merge has ended */
+    r->commit = commit_co_start(&o, r->active, r->disk, true, NULL, &err);
+    if (!r->commit) {
+        latch_set(r, REPLICATION_OPERATION_FAILOVER, EIO, -1);
+        stage_move(r, REPLICATION_STAGE_FAILOVER_FAILED, err->message);
+        g_propagate_prefixed_error(errp, err, "Cannot merge node '%s' into '%s': ",
+                                   r->active->node_name, r->disk->node_name);
+        node_co_unref(r->node);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's half of an instance: it hears of trouble with the peer and
+ * says whether guest writes are forwarded.
+ *
+ * After the first error nothing more is forwarded. The peer then holds a
+ * prefix of what the guest wrote, never a history with a hole in it, and the
+ * guest does not wait for a peer that cannot be used without a resync.
+ */
+#include <errno.h>
+
+#include "block/nbd-client.h"
+#include "block/replication/replication-int.h"
+
+static void
+primary_link_changed(BlockNode *nbd, bool up, int err, void *opaque)
+{
+    Replication *r = opaque;
+
+    (void)nbd;
+    if (!up && r->stage == REPLICATION_STAGE_RUNNING) {
+        latch_set(r, REPLICATION_OPERATION_LINK, err ? err : ENOTCONN, -1);
+    }
+}
+
+/* The NBD client below us, if there is one. */
+static BlockNode *
+primary_nbd(Replication *r)
+{
+    BlockNode *n = r->node->file ? node_skip_filters(r->node->file->node) : NULL;
+
+    return n && nbd_client_is(n) ? n : NULL;
+}
+
+bool coroutine_fn
+primary_co_open(Replication *r, GError **errp)
+{
+    BlockNode *nbd = primary_nbd(r);
+
+    (void)errp;
+    if (nbd) {
+        nbd_client_set_link_callback(nbd, primary_link_changed, r);
+    }
+    return true;
+}
+
+void
+primary_close(Replication *r)
+{
+    BlockNode *nbd = primary_nbd(r);
+
+    if (nbd) {
+        nbd_client_set_link_callback(nbd, NULL, NULL);
+    }
+}
+
+bool
+primary_check_start(Replication *r, GError **errp)
+{
+    BlockNode *nbd = primary_nbd(r);
+
+    if (nbd && !nbd_client_is_connected(nbd)) {
+        return fail(errp, "Node '%s' is not connected to the secondary's disk", nbd->node_name);
+    }
+    return true;
+}
+
+void
+primary_start(Replication *r)
+{
+    latch_clear(r);
+    r->epoch = 1;
+    stage_move(r, REPLICATION_STAGE_RUNNING, "start");
+}
+
+void
+primary_stop(Replication *r)
+{
+    stage_move(r, REPLICATION_STAGE_DONE, "stop");
+    /* A write that still waits for a silent peer is the guest's time lost for nothing. */
+    node_cancel_in_flight(r->node->file->node);
+    latch_clear(r);
+}
