@@ -29,7 +29,10 @@ int coroutine_fn MUST_USE stream_co_writev_all(Stream *s, IoVec iov);
  * Return: as stream_co_read(), or -EAGAIN when it would wait. */
 ssize_t stream_try_read(Stream *s, void *buf, size_t bytes);
 
-/** stream_shutdown() - both directions now; pending and later operations fail. Any time. */
+/** stream_shutdown() - both directions now; pending and later operations fail. Any time.
+ *
+ * Here they fail with -ESHUTDOWN; the peer reads what was sent, then the end, and its writes
+ * fail with -EPIPE or -ECONNRESET. */
 void stream_shutdown(Stream *s);
 /** stream_close() - shuts down and frees; nobody may be inside an operation (asserted) */
 void stream_close(Stream *s);
@@ -49,7 +52,8 @@ typedef struct StreamAddr {
     int fd;
 } StreamAddr;
 
-/** stream_co_connect() - @deadline_ns on loop_now_ns() or 0 */
+/** stream_co_connect() - @deadline_ns on loop_now_ns() or 0; looking up a host name is not cut
+ * short by it */
 Stream *coroutine_fn stream_co_connect(const StreamAddr *addr, int64_t deadline_ns, GError **errp);
 /** stream_from_fd() - a connected socket, owned from here on, also on failure */
 Stream *stream_from_fd(int fd, GError **errp);
@@ -61,7 +65,8 @@ typedef void ListenerFn(Stream *s, void *opaque);
 /** listener_co_new() - bind and listen; a stale unix socket that nobody serves is replaced */
 Listener *coroutine_fn listener_co_new(const StreamAddr *addr, int backlog, ListenerFn *fn,
                                        void *opaque, GError **errp);
-/** listener_free() - stop accepting; unlinks the unix path it made. Connections live on. */
+/** listener_free() - stop accepting; unlinks the unix path it made. Connections live on.
+ * Its coroutine ends when the loop runs next. */
 void listener_free(Listener *l);
 /** listener_pause() - stop accepting for a while (connection limits); the backlog waits */
 void listener_pause(Listener *l, bool paused);
