@@ -25,8 +25,8 @@
 /* A change that is not durable yet. */
 typedef struct Change {
     int64_t offset, bytes;
-    uint8_t *data; /* NULL: zeroes */
-    bool done;
+    uint8_t *data;     /* NULL: zeroes */
+    uint64_t done;     /* when it ended, in changes of the disk; 0: not yet */
 } Change;
 
 typedef struct FailRange {
@@ -41,7 +41,8 @@ struct Memdisk {
     int64_t length, durable_length;
     size_t capacity;
     uint8_t *live, *durable;
-    GPtrArray *changes; /* of Change, in order of their start */
+    GPtrArray *changes; /* of Change: what has ended in order of its end, the rest by its start */
+    uint64_t n_done;
     GArray *log;        /* of MemdiskEntry */
     GArray *fail_ranges;
     unsigned nth_kinds;
@@ -307,7 +308,7 @@ static void make_durable(Memdisk *d, const Change *ch)
         int64_t from = MAX(old->offset, ch->offset);
         int64_t to = MIN(old->offset + old->bytes, ch->offset + ch->bytes);
 
-        if (old != ch && old->done && from < to) {
+        if (old != ch && old->done > 0 && from < to) {
             if (!old->data) {
                 old->data = g_malloc0(old->bytes);
             }
@@ -321,6 +322,7 @@ static int coroutine_fn change(BlockNode *node, MemdiskKind kind, int64_t offset
 {
     Memdisk *d = disk_of(node);
     Change *ch;
+    guint index;
     int r;
 
     if (!has_power(node)) {
@@ -338,7 +340,9 @@ static int coroutine_fn change(BlockNode *node, MemdiskKind kind, int64_t offset
     }
     store(d->live, offset, bytes, ch->data);
     d->length = MAX(d->length, offset + bytes);
-    ch->done = true;
+    ch->done = ++d->n_done;
+    g_ptr_array_find(d->changes, ch, &index);
+    g_ptr_array_add(d->changes, g_ptr_array_steal_index(d->changes, index));
     if (flags & REQ_FUA) {
         make_durable(d, ch);
     }
@@ -380,16 +384,18 @@ static int coroutine_fn memdisk_co_pdiscard(BlockNode *node, int64_t offset, int
     return change(node, MEMDISK_DISCARD, offset, bytes, NULL, 0);
 }
 
-/* The changes of @done_before the flush are durable and need not be kept. */
-static void settle(Memdisk *d, GPtrArray *done_before)
+/* What had ended up to @n_done is durable now. */
+static void settle(Memdisk *d, uint64_t n_done)
 {
-    for (size_t i = 0; i < done_before->len; i++) {
-        Change *c = g_ptr_array_index(done_before, i);
+    for (size_t i = 0; i < d->changes->len;) {
+        Change *c = g_ptr_array_index(d->changes, i);
 
-        if (g_ptr_array_find(d->changes, c, NULL)) { /* else another flush was faster */
+        if (c->done > 0 && c->done <= n_done) {
             store(d->durable, c->offset, c->bytes, c->data);
             d->durable_length = MAX(d->durable_length, c->offset + c->bytes);
-            g_ptr_array_remove(d->changes, c);
+            g_ptr_array_remove_index(d->changes, i);
+        } else {
+            i++;
         }
     }
 }
@@ -397,19 +403,11 @@ static void settle(Memdisk *d, GPtrArray *done_before)
 static int coroutine_fn memdisk_co_flush(BlockNode *node)
 {
     Memdisk *d = disk_of(node);
-    g_autoptr(GPtrArray) done = g_ptr_array_new();
-    int r;
+    uint64_t n_done = d->n_done;
+    int r = begin(node, MEMDISK_FLUSH, 0, 0, 0);
 
-    for (size_t i = 0; i < d->changes->len; i++) {
-        Change *c = g_ptr_array_index(d->changes, i);
-
-        if (c->done) {
-            g_ptr_array_add(done, c);
-        }
-    }
-    r = begin(node, MEMDISK_FLUSH, 0, 0, 0);
     if (r == 0) {
-        settle(d, done);
+        settle(d, n_done);
     }
     return r;
 }
