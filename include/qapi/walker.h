@@ -84,8 +84,9 @@ extern const QapiType qapi_builtin_int32, qapi_builtin_int64, qapi_builtin_uint8
 extern const QapiType qapi_builtin_uint16, qapi_builtin_uint32, qapi_builtin_uint64;
 extern const QapiType qapi_builtin_size;
 
-/* Objects nest at most this deep; deeper input is an error. */
-#define QAPI_MAX_DEPTH 128
+/* Objects nest at most this deep; deeper input is an error. The walker recurses, on the stack
+ * of a coroutine. */
+#define QAPI_MAX_DEPTH 64
 
 /** qapi_from_json() - a new object of @type (struct or alternate), or NULL and errp */
 void *qapi_from_json(const QapiType *type, const json_t *json, QapiMode mode, GError **errp);

@@ -25,8 +25,8 @@ _KEYS = {
     'command': {'data', 'returns', 'boxed', 'allow-oob', 'coroutine', 'if', 'features'},
     'event': {'data', 'boxed', 'if', 'features'},
 }
-_VENDOR = r'(__[a-z0-9.-]+_)?'
-_MEMBER = re.compile(_VENDOR + r'[A-Za-z][A-Za-z0-9_.-]*$')
+_VENDOR = r'(__)?'
+_MEMBER = re.compile(_VENDOR + r'[A-Za-z][A-Za-z0-9_-]*$')
 _VALUE = re.compile(_VENDOR + r'[A-Za-z0-9][A-Za-z0-9_-]*$')
 _TYPE = re.compile(r'[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*$')
 _COMMAND = re.compile(_VENDOR + r'[a-z][a-z0-9_-]*$')
