@@ -16,9 +16,12 @@
 
 #define NODE_NAME_MAX   31
 #define NODE_CHAIN_MAX  200 /* backing images under one another; each level costs stack */
+#define NODE_NEST_MAX   32  /* inline definitions inside one another; likewise */
 #define PROBE_BYTES     512
 
 /* --- drain.c --- */
+
+extern unsigned drain_all_count; /* drain_co_all_begin() without their end */
 
 /** drain_progress() - something that a drain may be waiting for has ended */
 void drain_progress(void);
@@ -35,6 +38,9 @@ struct BlockNodePriv {
     bool open;             /* can be found: false while it is made and while it is closed */
     bool drv_open;         /* the driver has been asked to open, so it is asked to close */
     bool probed;           /* the format was guessed, not told */
+    bool driver_named;     /* the driver has set node->filename itself */
+    uint8_t nest;          /* inline definitions around this one */
+    BlockNode *preopened;  /* while it opens: its "file", opened already to probe it; one count */
     bool monitor_owned;    /* one of the counts belongs to the monitor */
     BlockdevOptions *opts; /* as opened or last reopened; NULL for internal nodes */
     BlockNode *inherits;   /* flags come from this parent as long as it has an edge to us */
@@ -44,6 +50,94 @@ struct BlockNodePriv {
     BlockNode *next_dead;   /* work list of node_co_unref() */
     unsigned mark;          /* of a walk: see graph_walk_begin() */
 };
+
+/* --- node.c --- */
+
+/** name_is_well_formed() - a letter, then letters, digits, '-', '.', '_' */
+bool name_is_well_formed(const char *name);
+/** node_new() - in the list, not to be found; one count for the caller.
+ * @name: NULL: generate one */
+BlockNode *node_new(const BlockDriver *drv, const char *name, const NodeFlags *flags,
+                    GError **errp);
+/** node_find_any(), node_first_any() - also nodes that are being made or closed */
+BlockNode *node_find_any(const char *name);
+BlockNode *node_first_any(void);
+/** graph_walk_begin() - a new value for BlockNodePriv.mark, which no node has */
+unsigned graph_walk_begin(void);
+
+/* --- edge.c: only for commits; the graph lock is held --- */
+
+/** edge_new() - link; takes a count of @to */
+BlockChild *edge_new(BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *to,
+                     ChildRole role);
+/** edge_move() - returns the node it pointed at, whose count is now the caller's */
+BlockNode *edge_move(BlockChild *c, BlockNode *to);
+/** edge_free() - unlink; returns the node it pointed at, whose count is now the caller's */
+BlockNode *edge_free(BlockChild *c);
+/** limits_refresh() - this node's, from its children's */
+void limits_refresh(BlockNode *node);
+/** limits_refresh_upwards() - of these nodes and all above them, each once, from below */
+void limits_refresh_upwards(BlockNode *const *changed, size_t n);
+
+/* --- tx.c --- */
+
+/** graph_tx_attach_root(), graph_tx_set_backend_perm() - the steps that backends need */
+void graph_tx_attach_root(GraphTx *tx, BlockBackend *be, BlockNode *node);
+void graph_tx_set_backend_perm(GraphTx *tx, BlockBackend *be, PermPair perm);
+/** graph_tx_force() - the steps only remove edges; commit always succeeds */
+void graph_tx_force(GraphTx *tx);
+/** graph_co_detach_all() - remove the edges of a node that has no parents. Cannot fail.
+ * The counts of the children are dropped; the caller holds others. */
+void coroutine_fn graph_co_detach_all(BlockNode *node);
+
+/* --- options.c --- */
+
+/** flags_resolve() - flags of a node with @opts (may be NULL) that gets @inherit where they say
+ * nothing. False if they contradict each other. */
+bool flags_resolve(const BlockdevOptions *opts, const NodeFlags *inherit, NodeFlags *ret,
+                   GError **errp);
+/** flags_default() - where blockdev-add says nothing */
+NodeFlags flags_default(void);
+/** flags_for_child() - what an inline child of @role gets from a parent with @parent */
+NodeFlags flags_for_child(const NodeFlags *parent, ChildRole role);
+
+/** options_member() - the member called @name of the driver's own options; NULL if it has no such
+ * member or it is absent. Only for members that are held by pointer. */
+const void *options_member(const BlockdevOptions *opts, const char *name);
+
+/* --- filename.c --- */
+
+/** filename_co_parse() - a file name as options (a new reference): of the protocol driver, or
+ * what "json:{...}" says. @ret_json: which; NULL: json: is refused. */
+json_t *coroutine_fn filename_co_parse(const char *filename, bool *ret_json, GError **errp);
+/** filename_has_protocol() - "PROTO:rest" */
+bool filename_has_protocol(const char *filename);
+/** filename_combine() - @name as seen from the directory of the file @base; caller frees */
+char *filename_combine(const char *base, const char *name);
+/** filename_refresh() - set node->filename unless the driver has */
+void filename_refresh(BlockNode *node);
+
+/* --- untyped.c --- */
+
+/** untyped_co_normalise() - options as users may write them to the schema's form (a new
+ * reference): dotted keys nested, file names and old nbd keys taken apart, drivers of "file"
+ * children filled in. The top level's "driver" may still be missing. */
+json_t *coroutine_fn untyped_co_normalise(const json_t *opts, GError **errp);
+
+/* --- probe.c --- */
+
+/** probe_format() - the driver that recognises @head best; driver raw if none does */
+const BlockDriver *probe_format(const uint8_t *head, size_t bytes, const char *filename);
+
+/* --- driver.c --- */
+
+/** driver_at() - the @i-th of the table, NULL behind the last; holes are skipped */
+const BlockDriver *driver_at(size_t i);
+
+/* --- backend.c --- */
+
+/** backend_describe() - who that is, for messages; caller frees */
+char *backend_describe(const BlockBackend *be);
 
 /** node_request_begin() - a request enters the driver of @node; io.c only */
 static inline void node_request_begin(BlockNode *node)
@@ -55,7 +149,7 @@ static inline void node_request_begin(BlockNode *node)
 static inline void node_request_end(BlockNode *node)
 {
     assert(node->in_flight > 0);
-    if (--node->in_flight == 0 && unlikely(node->p->drain > 0)) {
+    if (--node->in_flight == 0 && unlikely(node->p->drain > 0 || drain_all_count > 0)) {
         drain_progress();
     }
 }

@@ -119,6 +119,15 @@ PermPair perm_default_filter(BlockNode *node, const BlockChild *child, const cha
 PermPair perm_default_format(BlockNode *node, const BlockChild *child, const char *name,
                              ChildRole role, PermPair parents, const NodeFlags *flags);
 
+/**
+ * reopen_only_changes() - for co_reopen_prepare: do the new @opts differ from those of the node in
+ * nothing but the common options, file, backing and the keys in @may_change (ends with NULL)?
+ *
+ * Otherwise false and @errp names the option. Options left out count as set to their default.
+ */
+bool reopen_only_changes(const BlockNode *node, const BlockdevOptions *opts,
+                         const char *const *may_change, GError **errp);
+
 /*
  * Guessed formats. A node whose format was probed and found to be raw must not
  * let its user write a header that the next probe would believe, so driver raw

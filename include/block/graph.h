@@ -7,6 +7,10 @@
  * drivers take their locks, which may wait and fail, and (4) applies: plain
  * code that cannot wait or fail. After a failure the graph is as it was.
  * The steps of one transaction see each other's results.
+ *
+ * Reopening: co_reopen_prepare() of each node, parents first, then
+ * co_check_perm(); then, after the edges have changed, reopen_commit() and
+ * set_perm(). The nodes and edges that steps name must live until the commit.
  */
 #ifndef BLOCK_GRAPH_H
 #define BLOCK_GRAPH_H
@@ -30,6 +34,8 @@ void graph_tx_replace_node(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChi
 void graph_tx_set_flags(GraphTx *tx, BlockNode *node, const NodeFlags *flags);
 /** graph_tx_reopen() - reopen with other options */
 void graph_tx_reopen(GraphTx *tx, BlockNode *node, const BlockdevOptions *opts);
+/** graph_tx_drain() - drain @node too, for what on_commit functions do to it */
+void graph_tx_drain(GraphTx *tx, BlockNode *node);
 /** graph_tx_on_commit() - run @fn(@opaque) with step (4), in order; plain, cannot fail */
 void graph_tx_on_commit(GraphTx *tx, void (*fn)(void *opaque), void *opaque);
 
@@ -38,8 +44,9 @@ bool coroutine_fn graph_tx_co_commit(GraphTx *tx, GError **errp);
 /** graph_tx_drop() - forget an uncommitted transaction */
 void graph_tx_drop(GraphTx *tx);
 
-/** graph_co_replace_filter() - put @filter, whose "file" is @node already, above @node in all
- * its parents; graph_co_remove_filter() - the reverse */
+/** graph_co_insert_filter() - put @filter, whose "file" is @node already, above @node in all
+ * its parents; graph_co_remove_filter() - the reverse: what pointed at @filter points at its file,
+ * and @filter has no "file" any more, so that what it asked of it is over */
 bool coroutine_fn graph_co_insert_filter(BlockNode *filter, BlockNode *node, GError **errp);
 bool coroutine_fn graph_co_remove_filter(BlockNode *filter, GError **errp);
 

@@ -112,6 +112,9 @@ BlockNode *coroutine_fn node_co_open_json(const json_t *opts, const NodeFlags *i
 BlockNode *coroutine_fn node_co_open_filename(const char *filename, const char *format,
                                               const NodeFlags *flags, GError **errp);
 
+/** block_set_warning() - who shows what an open wants its user to know; NULL: nobody */
+void block_set_warning(void (*fn)(const char *text));
+
 /**
  * node_new_internal() - a node of a driver that no option string names (filters that jobs insert,
  * drivers of the test library). @setup fills node->state, length, and so on; no child yet.

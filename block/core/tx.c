@@ -1,0 +1,768 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * GraphTx: change the graph, all or nothing (block/graph.h).
+ *
+ * Rules:
+ *  T1 one commit at a time: graph_lock is held from the plan to its end, so
+ *     the plan stays true over every wait in between. Requests never take it
+ *     and nothing that a commit waits for does;
+ *  T2 up to apply() nothing that anybody else can see has changed, except
+ *     closed gates and locks on files, which the way back undoes;
+ *  T3 apply() and what it calls are plain functions that cannot fail;
+ *  T4 counts that the change gives up are dropped when all of it is over and
+ *     the lock is free, because a node that ends takes the lock.
+ */
+#include "block/core/plan.h"
+
+#include "util/error.h"
+#include "util/fault.h"
+#include "util/trace.h"
+
+static CoMutex graph_lock;
+
+typedef enum StepKind {
+    STEP_ATTACH,
+    STEP_ATTACH_ROOT,
+    STEP_BACKEND_PERM,
+    STEP_DETACH,
+    STEP_SET_CHILD,
+    STEP_REPLACE,
+    STEP_FLAGS,
+    STEP_REOPEN,
+    STEP_DRAIN,
+} StepKind;
+
+typedef struct Step {
+    StepKind kind;
+    BlockNode *node;       /* parent, from, or the node itself */
+    BlockNode *to;         /* child, to */
+    BlockBackend *backend; /* of roots */
+    BlockChild *edge;
+    char *name;
+    ChildRole role;
+    PermPair perm;
+    NodeFlags flags;
+    BlockdevOptions *opts;
+    BlockChild **keep;
+} Step;
+
+/* A node that is reopened by this transaction. */
+typedef struct Reopen {
+    BlockNode *node;
+    ReopenState rs;
+    bool prepared;
+} Reopen;
+
+typedef struct OnCommit {
+    void (*fn)(void *opaque);
+    void *opaque;
+} OnCommit;
+
+struct GraphTx {
+    GArray *steps;     /* of Step */
+    GArray *on_commit; /* of OnCommit */
+    bool force;        /* only removes edges, and must not fail */
+    /* While it commits: */
+    Plan *plan;
+    bool solved;
+    GArray *reopens;    /* of Reopen, parents first */
+    GPtrArray *drained; /* nodes */
+    GPtrArray *checked; /* nodes whose driver holds new locks */
+    GPtrArray *changed; /* nodes whose children or flags change */
+    GPtrArray *drop;    /* nodes: counts to drop at the end */
+};
+
+/* --- collecting --- */
+
+static void clear_step(void *opaque)
+{
+    Step *s = opaque;
+
+    g_free(s->name);
+    g_free(s->keep);
+    blockdev_options_free(s->opts);
+}
+
+GraphTx *graph_tx_new(void)
+{
+    GraphTx *tx = g_new0(GraphTx, 1);
+
+    tx->steps = g_array_new(FALSE, TRUE, sizeof(Step));
+    g_array_set_clear_func(tx->steps, clear_step);
+    tx->on_commit = g_array_new(FALSE, TRUE, sizeof(OnCommit));
+    tx->reopens = g_array_new(FALSE, TRUE, sizeof(Reopen));
+    tx->drained = g_ptr_array_new();
+    tx->checked = g_ptr_array_new();
+    tx->changed = g_ptr_array_new();
+    tx->drop = g_ptr_array_new();
+    return tx;
+}
+
+void graph_tx_drop(GraphTx *tx)
+{
+    if (tx->plan) {
+        plan_free(tx->plan);
+    }
+    g_array_free(tx->steps, TRUE);
+    g_array_free(tx->on_commit, TRUE);
+    g_array_free(tx->reopens, TRUE);
+    g_ptr_array_free(tx->drained, TRUE);
+    g_ptr_array_free(tx->checked, TRUE);
+    g_ptr_array_free(tx->changed, TRUE);
+    g_ptr_array_free(tx->drop, TRUE);
+    g_free(tx);
+}
+
+void graph_tx_attach(GraphTx *tx, BlockNode *parent, const char *name, BlockNode *child,
+                     ChildRole role)
+{
+    Step s = {STEP_ATTACH, .node = parent, .to = child, .name = g_strdup(name), .role = role};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_attach_root(GraphTx *tx, BlockBackend *be, BlockNode *node)
+{
+    Step s = {STEP_ATTACH_ROOT, .to = node, .backend = be};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_set_backend_perm(GraphTx *tx, BlockBackend *be, PermPair perm)
+{
+    Step s = {STEP_BACKEND_PERM, .backend = be, .perm = perm};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_detach(GraphTx *tx, BlockChild *edge)
+{
+    Step s = {STEP_DETACH, .edge = edge};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_set_child(GraphTx *tx, BlockChild *edge, BlockNode *to)
+{
+    Step s = {STEP_SET_CHILD, .edge = edge, .to = to};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_replace_node(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChild *const *keep)
+{
+    Step s = {STEP_REPLACE, .node = from, .to = to};
+    size_t n = 0;
+
+    while (keep && keep[n]) {
+        n++;
+    }
+    s.keep = g_new0(BlockChild *, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        s.keep[i] = keep[i];
+    }
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_set_flags(GraphTx *tx, BlockNode *node, const NodeFlags *flags)
+{
+    Step s = {STEP_FLAGS, .node = node, .flags = *flags};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_reopen(GraphTx *tx, BlockNode *node, const BlockdevOptions *opts)
+{
+    Step s = {STEP_REOPEN, .node = node, .opts = blockdev_options_copy(opts)};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_drain(GraphTx *tx, BlockNode *node)
+{
+    Step s = {STEP_DRAIN, .node = node};
+
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_force(GraphTx *tx)
+{
+    tx->force = true;
+}
+
+void graph_tx_on_commit(GraphTx *tx, void (*fn)(void *opaque), void *opaque)
+{
+    OnCommit c = {fn, opaque};
+
+    g_array_append_val(tx->on_commit, c);
+}
+
+/* --- planning --- */
+
+static void add_once(GPtrArray *set, void *item)
+{
+    if (!g_ptr_array_find(set, item, NULL)) {
+        g_ptr_array_add(set, item);
+    }
+}
+
+/* The parent of an edge must be quiet, and so what else it does must be. */
+static void touch_edge(GraphTx *tx, const PlanEdge *e)
+{
+    if (e->child) {
+        add_once(tx->drained, e->child->node);
+    }
+    if (e->parent) {
+        add_once(tx->drained, e->parent);
+        add_once(tx->changed, e->parent);
+    }
+}
+
+static Reopen *find_reopen(GraphTx *tx, const BlockNode *node)
+{
+    for (size_t i = 0; i < tx->reopens->len; i++) {
+        Reopen *r = &g_array_index(tx->reopens, Reopen, i);
+
+        if (r->node == node) {
+            return r;
+        }
+    }
+    return NULL;
+}
+
+static bool flags_equal(const NodeFlags *a, const NodeFlags *b)
+{
+    return a->read_only == b->read_only && a->auto_read_only == b->auto_read_only &&
+           a->cache_direct == b->cache_direct && a->cache_no_flush == b->cache_no_flush &&
+           a->force_share == b->force_share && a->unmap == b->unmap &&
+           a->detect_zeroes == b->detect_zeroes;
+}
+
+/* New flags for @node, and through inheritance for what was opened inline below it. */
+static bool plan_reopen(GraphTx *tx, BlockNode *node, const NodeFlags *flags,
+                        const BlockdevOptions *opts, GError **errp)
+{
+    PlanNode *pn = plan_node(tx->plan, node);
+    Reopen *r = find_reopen(tx, node);
+
+    if (!r) {
+        Reopen fresh = {.node = node};
+
+        g_array_append_val(tx->reopens, fresh);
+        r = find_reopen(tx, node);
+    }
+    pn->flags = r->rs.flags = *flags;
+    r->rs.opts = opts ? opts : r->rs.opts;
+    add_once(tx->drained, node);
+    add_once(tx->changed, node);
+    for (size_t i = 0; i < tx->plan->edges->len; i++) {
+        const PlanEdge *e = plan_edge_at(tx->plan, i);
+        NodeFlags inherit, child;
+
+        if (e->gone || e->parent != node || e->to->p->inherits != node) {
+            continue;
+        }
+        inherit = flags_for_child(flags, e->role);
+        if (!flags_resolve(e->to->p->opts, &inherit, &child, errp)) {
+            return false;
+        }
+        if (!flags_equal(&child, &plan_node(tx->plan, e->to)->flags) &&
+            !plan_reopen(tx, e->to, &child, NULL, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool plan_reopen_options(GraphTx *tx, const Step *s, GError **errp)
+{
+    NodeFlags inherit = flags_default(), flags;
+    BlockNode *above = s->node->p->inherits;
+
+    for (size_t i = 0; above && i < tx->plan->edges->len; i++) {
+        const PlanEdge *e = plan_edge_at(tx->plan, i);
+
+        if (!e->gone && e->parent == above && e->to == s->node) {
+            inherit = flags_for_child(&plan_node(tx->plan, above)->flags, e->role);
+        }
+    }
+    return flags_resolve(s->opts, &inherit, &flags, errp) &&
+           plan_reopen(tx, s->node, &flags, s->opts, errp);
+}
+
+static PlanEdge *find_edge(GraphTx *tx, const Step *s, GError **errp)
+{
+    PlanEdge *e = plan_edge(tx->plan, s->edge);
+
+    if (!e) {
+        fail(errp, "The graph has changed meanwhile: the edge is gone");
+        return NULL;
+    }
+    touch_edge(tx, e);
+    return e;
+}
+
+static bool plan_detach(GraphTx *tx, const Step *s, GError **errp)
+{
+    PlanEdge *e = find_edge(tx, s, errp);
+
+    if (e) {
+        e->gone = true;
+    }
+    return e != NULL;
+}
+
+static bool plan_set_child(GraphTx *tx, const Step *s, GError **errp)
+{
+    PlanEdge *e = find_edge(tx, s, errp);
+
+    if (e) {
+        e->to = s->to;
+    }
+    return e != NULL;
+}
+
+static void plan_replace_step(GraphTx *tx, const Step *s)
+{
+    add_once(tx->drained, s->node);
+    plan_replace(tx->plan, s->node, s->to, s->keep);
+    for (size_t i = 0; i < tx->plan->edges->len; i++) {
+        const PlanEdge *e = plan_edge_at(tx->plan, i);
+
+        if (e->child && e->to != e->child->node && !e->gone) {
+            touch_edge(tx, e);
+        }
+    }
+}
+
+static void plan_backend_perm(GraphTx *tx, const Step *s)
+{
+    for (size_t i = 0; i < tx->plan->edges->len; i++) {
+        PlanEdge *e = plan_edge_at(tx->plan, i);
+
+        if (e->backend == s->backend && !e->gone) {
+            e->perm = s->perm;
+        }
+    }
+}
+
+static bool plan_step(GraphTx *tx, const Step *s, GError **errp)
+{
+    static const PermPair solved;
+
+    switch (s->kind) {
+    case STEP_ATTACH:
+        add_once(tx->drained, s->node);
+        add_once(tx->changed, s->node);
+        plan_attach(tx->plan, s->node, NULL, s->name, s->to, s->role, solved);
+        return true;
+    case STEP_ATTACH_ROOT:
+        plan_attach(tx->plan, NULL, s->backend, "root", s->to, CHILD_FILTERED | CHILD_PRIMARY,
+                    s->backend->perm);
+        return true;
+    case STEP_BACKEND_PERM:
+        plan_backend_perm(tx, s);
+        return true;
+    case STEP_DETACH:
+        return plan_detach(tx, s, errp);
+    case STEP_SET_CHILD:
+        return plan_set_child(tx, s, errp);
+    case STEP_REPLACE:
+        plan_replace_step(tx, s);
+        return true;
+    case STEP_FLAGS:
+        return plan_reopen(tx, s->node, &s->flags, NULL, errp);
+    case STEP_REOPEN:
+        return plan_reopen_options(tx, s, errp);
+    case STEP_DRAIN:
+        add_once(tx->drained, s->node);
+        return true;
+    }
+    g_assert_not_reached();
+}
+
+static bool same_short_cut(ChildRole a, ChildRole b)
+{
+    const ChildRole file = CHILD_PRIMARY | CHILD_FILTERED;
+
+    return (a & file && b & file) || (a & b & CHILD_COW);
+}
+
+/* Names, and roles that have a short cut in the node, are filled once at most. */
+static bool check_single_roles(GraphTx *tx, GError **errp)
+{
+    for (size_t i = 0; i < tx->plan->edges->len; i++) {
+        const PlanEdge *a = plan_edge_at(tx->plan, i);
+
+        for (size_t j = 0; !a->child && !a->gone && j < tx->plan->edges->len; j++) {
+            const PlanEdge *b = plan_edge_at(tx->plan, j);
+
+            if (i != j && !b->gone && a->parent && b->parent == a->parent &&
+                (strcmp(a->name, b->name) == 0 || same_short_cut(a->role, b->role))) {
+                return fail(errp, "Node '%s' has a child '%s' already", a->parent->node_name,
+                            b->name);
+            }
+        }
+    }
+    return true;
+}
+
+static bool make_plan(GraphTx *tx, GError **errp)
+{
+    tx->plan = plan_new();
+    for (size_t i = 0; i < tx->steps->len; i++) {
+        if (!plan_step(tx, &g_array_index(tx->steps, Step, i), errp)) {
+            return false;
+        }
+    }
+    return check_single_roles(tx, errp);
+}
+
+/* --- preparing --- */
+
+static bool driver_takes_flags(const Reopen *r, GError **errp)
+{
+    if (r->node->drv->is_filter) {
+        return !r->rs.opts || reopen_only_changes(r->node, r->rs.opts, NULL, errp);
+    }
+    return fail(errp, "Block format '%s' used by node '%s' does not support reopening files",
+                r->node->drv->name, r->node->node_name);
+}
+
+static bool coroutine_fn prepare_reopens(GraphTx *tx, GError **errp)
+{
+    for (size_t i = 0; i < tx->reopens->len; i++) {
+        Reopen *r = &g_array_index(tx->reopens, Reopen, i);
+        const BlockDriver *drv = r->node->drv;
+
+        if (fault_hit("graph-reopen-prepare")) {
+            return fail_errno(errp, EIO, "Could not reopen node '%s'", r->node->node_name);
+        }
+        if (!drv->co_reopen_prepare) {
+            if (!driver_takes_flags(r, errp)) {
+                return false;
+            }
+            continue;
+        }
+        if (!drv->co_reopen_prepare(r->node, &r->rs, errp)) {
+            return false;
+        }
+        r->prepared = true;
+    }
+    return true;
+}
+
+static bool is_tighter(PermPair before, PermPair now)
+{
+    return (now.taken & ~before.taken) || (before.shared & ~now.shared);
+}
+
+/*
+ * Fewer edges take less and share more. A driver whose wishes depend on its
+ * state may have come to want more since the last commit, though: then what
+ * holds now is kept, and the next commit that may fail sorts it out.
+ */
+static bool only_loosens(Plan *plan)
+{
+    for (size_t i = 0; i < plan->nodes->len; i++) {
+        const PlanNode *pn = plan_node_at(plan, i);
+
+        if (is_tighter(pn->node->p->perm, pn->sum)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool coroutine_fn check_perms(GraphTx *tx, GError **errp)
+{
+    for (size_t i = 0; i < tx->plan->nodes->len; i++) {
+        const PlanNode *pn = plan_node_at(tx->plan, i);
+        const BlockDriver *drv = pn->node->drv;
+
+        if (!is_tighter(pn->node->p->perm, pn->sum)) {
+            continue;
+        }
+        if (fault_hit("graph-check-perm")) {
+            return fail_errno(errp, EIO, "Could not lock node '%s'", pn->node->node_name);
+        }
+        if (drv->co_check_perm) {
+            if (!drv->co_check_perm(pn->node, pn->sum, errp)) {
+                return false;
+            }
+            g_ptr_array_add(tx->checked, pn->node);
+        }
+    }
+    return true;
+}
+
+/* The way back: T2. */
+static void undo(GraphTx *tx)
+{
+    for (size_t i = tx->checked->len; i-- > 0;) {
+        BlockNode *node = tx->checked->pdata[i];
+
+        if (node->drv->abort_perm) {
+            node->drv->abort_perm(node);
+        }
+    }
+    for (size_t i = tx->reopens->len; i-- > 0;) {
+        Reopen *r = &g_array_index(tx->reopens, Reopen, i);
+
+        if (r->prepared && r->node->drv->reopen_abort) {
+            r->node->drv->reopen_abort(r->node, &r->rs);
+        }
+    }
+}
+
+/* --- applying: plain, cannot fail --- */
+
+/* Removals first, so that a short cut is free for the edge that takes it over. */
+static void apply_edges(GraphTx *tx)
+{
+    GArray *edges = tx->plan->edges;
+
+    for (size_t i = 0; i < edges->len; i++) {
+        PlanEdge *e = plan_edge_at(tx->plan, i);
+
+        if (e->gone && e->child) {
+            g_ptr_array_add(tx->drop, edge_free(e->child));
+            e->child = NULL;
+        }
+    }
+    for (size_t i = 0; i < edges->len; i++) {
+        PlanEdge *e = plan_edge_at(tx->plan, i);
+
+        if (e->gone) {
+            continue;
+        }
+        if (!e->child) {
+            e->child = edge_new(e->parent, e->backend, e->name, e->to, e->role);
+        } else if (e->child->node != e->to) {
+            g_ptr_array_add(tx->drop, edge_move(e->child, e->to));
+        }
+    }
+}
+
+static void apply_reopens(GraphTx *tx)
+{
+    for (size_t i = 0; i < tx->reopens->len; i++) {
+        Reopen *r = &g_array_index(tx->reopens, Reopen, i);
+
+        r->node->flags = r->rs.flags;
+        if (r->rs.opts) {
+            blockdev_options_free(r->node->p->opts);
+            r->node->p->opts = blockdev_options_copy(r->rs.opts);
+        }
+        if (r->prepared && r->node->drv->reopen_commit) {
+            r->node->drv->reopen_commit(r->node, &r->rs);
+        }
+    }
+}
+
+static void apply_perms(Plan *plan)
+{
+    for (size_t i = 0; i < plan->edges->len; i++) {
+        PlanEdge *e = plan_edge_at(plan, i);
+
+        if (!e->gone && e->child) {
+            e->child->perm = e->perm;
+        }
+    }
+    for (size_t i = 0; i < plan->nodes->len; i++) {
+        const PlanNode *pn = plan_node_at(plan, i);
+        PermPair *old = &pn->node->p->perm;
+
+        if (old->taken != pn->sum.taken || old->shared != pn->sum.shared) {
+            *old = pn->sum;
+            if (pn->node->drv->set_perm) {
+                pn->node->drv->set_perm(pn->node, pn->sum);
+            }
+        }
+    }
+}
+
+static void apply_backend_perms(GraphTx *tx)
+{
+    for (size_t i = 0; i < tx->steps->len; i++) {
+        const Step *s = &g_array_index(tx->steps, Step, i);
+
+        if (s->kind == STEP_BACKEND_PERM) {
+            s->backend->perm = s->perm;
+        }
+    }
+}
+
+/* What backends showed before, to tell them what is new. */
+typedef struct Seen {
+    BlockBackend *be;
+    BlockNode *root;
+    int64_t length;
+} Seen;
+
+static GArray *remember_roots(void)
+{
+    GArray *seen = g_array_new(FALSE, FALSE, sizeof(Seen));
+
+    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
+        if (be->root) {
+            Seen s = {be, be->root->node, node_length(be->root->node)};
+
+            g_array_append_val(seen, s);
+        }
+    }
+    return seen;
+}
+
+static void tell_backends(GArray *seen)
+{
+    for (size_t i = 0; i < seen->len; i++) {
+        const Seen *s = &g_array_index(seen, Seen, i);
+        const BackendOps *ops = s->be->ops;
+
+        if (!ops || !s->be->root) {
+            continue;
+        }
+        if (s->be->root->node != s->root && ops->root_changed) {
+            ops->root_changed(s->be->opaque);
+        }
+        if (node_length(s->be->root->node) != s->length && ops->resized) {
+            ops->resized(s->be->opaque);
+        }
+    }
+    g_array_free(seen, TRUE);
+}
+
+static void apply(GraphTx *tx)
+{
+    GArray *seen = remember_roots();
+
+    trace("graph-commit", tx->steps->len, 0);
+    apply_backend_perms(tx);
+    apply_edges(tx);
+    apply_reopens(tx);
+    if (tx->solved) {
+        apply_perms(tx->plan);
+    }
+    limits_refresh_upwards((BlockNode *const *)tx->changed->pdata, tx->changed->len);
+    for (size_t i = 0; i < tx->on_commit->len; i++) {
+        const OnCommit *c = &g_array_index(tx->on_commit, OnCommit, i);
+
+        c->fn(c->opaque);
+    }
+    drain_recompute_gates();
+    tell_backends(seen);
+}
+
+/* --- committing --- */
+
+/* The nodes of the steps must outlive every wait. */
+static void hold_nodes(GraphTx *tx)
+{
+    for (size_t i = 0; i < tx->plan->nodes->len; i++) {
+        BlockNode *node = plan_node_at(tx->plan, i)->node;
+
+        if (node->p->refs > 0) {
+            g_ptr_array_add(tx->drop, node_ref(node));
+        }
+    }
+}
+
+static bool coroutine_fn prepare(GraphTx *tx, GError **errp)
+{
+    for (size_t i = 0; i < tx->drained->len; i++) {
+        drain_co_begin(tx->drained->pdata[i]);
+    }
+    if (tx->force) {
+        tx->solved = plan_solve(tx->plan, NULL) && only_loosens(tx->plan);
+        return true;
+    }
+    if (fault_hit("graph-drained")) {
+        return fail_errno(errp, ENOMEM, "Could not change the graph");
+    }
+    tx->solved = plan_solve(tx->plan, errp);
+    return tx->solved && prepare_reopens(tx, errp) && check_perms(tx, errp);
+}
+
+static bool coroutine_fn commit_locked(GraphTx *tx, GError **errp)
+{
+    bool ok;
+
+    CO_LOCK_GUARD(&graph_lock);
+    ok = make_plan(tx, errp);
+    hold_nodes(tx);
+    if (!ok) {
+        return false;
+    }
+    ok = prepare(tx, errp);
+    if (ok) {
+        apply(tx);
+    } else {
+        undo(tx);
+    }
+    for (size_t i = tx->drained->len; i-- > 0;) {
+        drain_end(tx->drained->pdata[i]);
+    }
+    return ok;
+}
+
+bool coroutine_fn graph_tx_co_commit(GraphTx *tx, GError **errp)
+{
+    bool ok = commit_locked(tx, errp);
+
+    for (size_t i = 0; i < tx->drop->len; i++) {
+        node_co_unref(tx->drop->pdata[i]);
+    }
+    graph_tx_drop(tx);
+    return ok;
+}
+
+/*
+ * A drained node below may have other parents with requests in flight; they
+ * have nothing to do with the edges of a node without parents, so there is
+ * nothing to wait for.
+ */
+void coroutine_fn graph_co_detach_all(BlockNode *node)
+{
+    g_autoptr(Plan) plan = NULL;
+
+    CO_LOCK_GUARD(&graph_lock);
+    assert(!node->first_parent);
+    plan = plan_new();
+    for (size_t i = 0; i < plan->edges->len; i++) {
+        PlanEdge *e = plan_edge_at(plan, i);
+
+        if (e->parent == node) {
+            BlockNode *child = edge_free(e->child);
+
+            assert(child->p->refs > 1);
+            child->p->refs--;
+            e->gone = true;
+            e->child = NULL;
+        }
+    }
+    if (plan_solve(plan, NULL) && only_loosens(plan)) {
+        apply_perms(plan);
+    }
+}
+
+/* --- filters --- */
+
+bool coroutine_fn graph_co_insert_filter(BlockNode *filter, BlockNode *node, GError **errp)
+{
+    GraphTx *tx = graph_tx_new();
+
+    assert(filter->file && filter->file->node == node);
+    graph_tx_replace_node(tx, node, filter, NULL);
+    return graph_tx_co_commit(tx, errp);
+}
+
+bool coroutine_fn graph_co_remove_filter(BlockNode *filter, GError **errp)
+{
+    GraphTx *tx = graph_tx_new();
+
+    assert(filter->file);
+    graph_tx_replace_node(tx, filter, filter->file->node, NULL);
+    graph_tx_detach(tx, filter->file);
+    return graph_tx_co_commit(tx, errp);
+}
