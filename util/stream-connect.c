@@ -20,7 +20,7 @@
 typedef struct ConnectWait {
     LoopFd *lfd;
     LoopTimer timer;
-    bool timed_out;
+    int gave_up; /* -ETIMEDOUT or -ECANCELED */
 } ConnectWait;
 
 /* Deleting the registration is what wakes the one who waits on it. */
@@ -28,8 +28,20 @@ static void connect_timeout(void *opaque)
 {
     ConnectWait *w = opaque;
 
-    w->timed_out = true;
+    w->gave_up = -ETIMEDOUT;
     loop_fd_del(w->lfd);
+}
+
+void stream_cancel(StreamCancel *cancel)
+{
+    ConnectWait *w = cancel->wait;
+
+    cancel->cancelled = true;
+    if (w != NULL && w->gave_up == 0) {
+        timer_cancel(&w->timer);
+        w->gave_up = -ECANCELED;
+        loop_fd_del(w->lfd);
+    }
 }
 
 /* What became of a connection in progress; -EINPROGRESS if nothing yet. */
@@ -48,7 +60,7 @@ static int connect_result(int fd)
     return -err;
 }
 
-static int coroutine_fn connect_co_finish(int fd, int64_t deadline_ns)
+static int coroutine_fn connect_co_finish(int fd, int64_t deadline_ns, StreamCancel *cancel)
 {
     ConnectWait w = {.lfd = loop_fd_add(fd)};
     int r = -EINPROGRESS;
@@ -60,21 +72,24 @@ static int coroutine_fn connect_co_finish(int fd, int64_t deadline_ns)
     if (deadline_ns != 0) {
         timer_arm(&w.timer, deadline_ns);
     }
+    cancel->wait = &w;
     while (r == -EINPROGRESS) {
         loop_fd_co_wait_out(w.lfd);
-        if (w.timed_out) {
-            return -ETIMEDOUT;
+        if (w.gave_up != 0) {
+            cancel->wait = NULL;
+            return w.gave_up;
         }
         r = connect_result(fd);
     }
+    cancel->wait = NULL;
     timer_cancel(&w.timer);
     loop_fd_del(w.lfd);
     return r;
 }
 
 /* A unix socket whose backlog is full says EAGAIN and gives no event when it has room. */
-static int coroutine_fn
-connect_co_fd(int fd, const struct sockaddr *sa, socklen_t len, int64_t deadline_ns)
+static int coroutine_fn connect_co_fd(int fd, const struct sockaddr *sa, socklen_t len,
+                                      int64_t deadline_ns, StreamCancel *cancel)
 {
     int64_t wait_ns = BACKLOG_WAIT_MIN_NS;
 
@@ -83,7 +98,7 @@ connect_co_fd(int fd, const struct sockaddr *sa, socklen_t len, int64_t deadline
             return 0;
         }
         if (errno == EINPROGRESS || errno == EINTR) {
-            return connect_co_finish(fd, deadline_ns);
+            return connect_co_finish(fd, deadline_ns, cancel);
         }
         if (errno != EAGAIN || sa->sa_family != AF_UNIX) {
             return -errno;
@@ -91,16 +106,23 @@ connect_co_fd(int fd, const struct sockaddr *sa, socklen_t len, int64_t deadline
         if (deadline_ns != 0 && loop_now_ns() + wait_ns > deadline_ns) {
             return -ETIMEDOUT;
         }
+        if (cancel->cancelled) {
+            return -ECANCELED;
+        }
         co_sleep_ns(wait_ns);
         wait_ns = MIN(wait_ns * 2, BACKLOG_WAIT_MAX_NS);
     }
 }
 
 /* A connected descriptor, or -errno. */
-static int coroutine_fn
-connect_co_sockaddr(const struct sockaddr *sa, socklen_t len, int64_t deadline_ns)
+static int coroutine_fn connect_co_sockaddr(const struct sockaddr *sa, socklen_t len,
+                                            int64_t deadline_ns, StreamCancel *cancel)
 {
     int fd, r;
+
+    if (cancel->cancelled) {
+        return -ECANCELED;
+    }
 
     if (deadline_ns != 0 && loop_now_ns() >= deadline_ns) {
         return -ETIMEDOUT;
@@ -109,7 +131,7 @@ connect_co_sockaddr(const struct sockaddr *sa, socklen_t len, int64_t deadline_n
     if (fd < 0) {
         return -errno;
     }
-    r = connect_co_fd(fd, sa, len, deadline_ns);
+    r = connect_co_fd(fd, sa, len, deadline_ns, cancel);
     if (r < 0) {
         close(fd);
         return r;
@@ -117,7 +139,8 @@ connect_co_sockaddr(const struct sockaddr *sa, socklen_t len, int64_t deadline_n
     return fd;
 }
 
-static int coroutine_fn connect_co_inet(const StreamAddr *addr, int64_t deadline_ns, GError **errp)
+static int coroutine_fn
+connect_co_inet(const StreamAddr *addr, int64_t deadline_ns, StreamCancel *cancel, GError **errp)
 {
     struct addrinfo *list = addr_co_resolve(addr, false, errp);
     int fd = -EADDRNOTAVAIL;
@@ -126,7 +149,7 @@ static int coroutine_fn connect_co_inet(const StreamAddr *addr, int64_t deadline
         return -1;
     }
     for (struct addrinfo *ai = list; ai != NULL && fd < 0; ai = ai->ai_next) {
-        fd = connect_co_sockaddr(ai->ai_addr, ai->ai_addrlen, deadline_ns);
+        fd = connect_co_sockaddr(ai->ai_addr, ai->ai_addrlen, deadline_ns, cancel);
     }
     freeaddrinfo(list);
     if (fd < 0) {
@@ -137,7 +160,8 @@ static int coroutine_fn connect_co_inet(const StreamAddr *addr, int64_t deadline
     return fd;
 }
 
-static int coroutine_fn connect_co_unix(const StreamAddr *addr, int64_t deadline_ns, GError **errp)
+static int coroutine_fn
+connect_co_unix(const StreamAddr *addr, int64_t deadline_ns, StreamCancel *cancel, GError **errp)
 {
     struct sockaddr_un un;
     socklen_t len;
@@ -146,14 +170,15 @@ static int coroutine_fn connect_co_unix(const StreamAddr *addr, int64_t deadline
     if (!addr_unix(addr, &un, &len, errp)) {
         return -1;
     }
-    fd = connect_co_sockaddr((struct sockaddr *)&un, len, deadline_ns);
+    fd = connect_co_sockaddr((struct sockaddr *)&un, len, deadline_ns, cancel);
     if (fd < 0) {
         fail_errno(errp, -fd, "Failed to connect to '%s'", addr->path);
     }
     return fd;
 }
 
-Stream *coroutine_fn stream_co_connect(const StreamAddr *addr, int64_t deadline_ns, GError **errp)
+Stream *coroutine_fn stream_co_connect_cancellable(const StreamAddr *addr, int64_t deadline_ns,
+                                                   StreamCancel *cancel, GError **errp)
 {
     int fd = -1;
 
@@ -163,13 +188,20 @@ Stream *coroutine_fn stream_co_connect(const StreamAddr *addr, int64_t deadline_
     }
     switch (addr->kind) {
     case STREAM_ADDR_UNIX:
-        fd = connect_co_unix(addr, deadline_ns, errp);
+        fd = connect_co_unix(addr, deadline_ns, cancel, errp);
         break;
     case STREAM_ADDR_INET:
-        fd = connect_co_inet(addr, deadline_ns, errp);
+        fd = connect_co_inet(addr, deadline_ns, cancel, errp);
         break;
     case STREAM_ADDR_FD:
         return stream_from_fd(addr->fd, errp);
     }
     return fd >= 0 ? stream_from_fd(fd, errp) : NULL;
+}
+
+Stream *coroutine_fn stream_co_connect(const StreamAddr *addr, int64_t deadline_ns, GError **errp)
+{
+    StreamCancel never = {0};
+
+    return stream_co_connect_cancellable(addr, deadline_ns, &never, errp);
 }

@@ -55,6 +55,19 @@ typedef struct StreamAddr {
 /** stream_co_connect() - @deadline_ns on loop_now_ns() or 0; looking up a host name is not cut
  * short by it */
 Stream *coroutine_fn stream_co_connect(const StreamAddr *addr, int64_t deadline_ns, GError **errp);
+/* Lets a connection in progress be called off. Zero-initialised; one use. */
+typedef struct StreamCancel {
+    bool cancelled;
+    void *wait; /* private to stream-connect.c */
+} StreamCancel;
+
+/** stream_co_connect_cancellable() - as above; fails soon after stream_cancel(@cancel), except
+ * that looking up a name cannot be called off */
+Stream *coroutine_fn stream_co_connect_cancellable(const StreamAddr *addr, int64_t deadline_ns,
+                                                   StreamCancel *cancel, GError **errp);
+/** stream_cancel() - plain, any time */
+void stream_cancel(StreamCancel *cancel);
+
 /** stream_from_fd() - a connected socket, owned from here on, also on failure */
 Stream *stream_from_fd(int fd, GError **errp);
 
