@@ -6,6 +6,7 @@
 #define BLOCK_NBD_CLIENT_H
 
 #include "block/node.h"
+#include "util/stream.h"
 
 /** nbd_client_is() - is this a node of driver `nbd`? The others take such a node only. */
 bool nbd_client_is(const BlockNode *node);
@@ -24,5 +25,12 @@ typedef void NbdLinkFn(BlockNode *node, bool up, int err, void *opaque);
 
 /** nbd_client_set_link_callback() - one listener; NULL: none */
 void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque);
+
+/** A coroutine_fn: connect to @addr; NULL and @errp */
+typedef Stream *NbdDialFn(const StreamAddr *addr, void *opaque, GError **errp);
+
+/** nbd_client_set_dialer() - how all `nbd` nodes connect, in place of sockets; NULL: sockets.
+ * For hosts that live in one process (simulation). */
+void nbd_client_set_dialer(NbdDialFn *fn, void *opaque);
 
 #endif

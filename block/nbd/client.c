@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * NbdClient: see client.h.
+ *
+ * One coroutine (reconnect_co) runs while there is no link. Nobody else opens
+ * links after the first. All states change in plain code, and who waits is on
+ * one queue.
+ */
+#include "client.h"
+
+#include <errno.h>
+
+#include "block/nbd-client.h"
+#include "util/trace.h"
+
+#define ATTEMPT_NS     (30 * NS_PER_S) /* one connection and its handshake */
+#define BACKOFF_MIN_NS (1 * NS_PER_S)
+#define BACKOFF_MAX_NS (16 * NS_PER_S)
+
+struct NbdClient {
+    StreamAddr addr; /* strings are ours */
+    char *export, *context;
+    int64_t reconnect_delay_ns;
+    void (*link_changed)(bool up, int err, void *opaque);
+    void *opaque;
+
+    NbdClientState state;
+    NbdSession session;
+    NbdLink *link; /* CONNECTED only */
+    NbdLink *dead; /* failed, to be freed by reconnect_co or close */
+    bool reconnecting;
+    bool closing;
+    bool give_up; /* the link that breaks next was shut on purpose */
+    unsigned calls;
+    CoQueue changed; /* state, closing, reconnecting */
+    CoQueue kick;    /* ends a pause between attempts */
+    LoopTimer delay; /* WAIT only */
+
+    /* An attempt under way. */
+    StreamCancel cancel;
+    Stream *trying;
+    LoopTimer attempt_timer;
+
+    /* Acknowledged writes and how far they are known to be stable. */
+    uint64_t write_gen, flushed_gen;
+    bool lost_writes;
+};
+
+static NbdDialFn *dial_fn;
+static void *dial_opaque;
+
+void nbd_client_set_dialer(NbdDialFn *fn, void *opaque)
+{
+    dial_fn = fn;
+    dial_opaque = opaque;
+}
+
+/* --- one attempt --- */
+
+static void attempt_timeout(void *opaque)
+{
+    NbdClient *c = opaque;
+
+    stream_shutdown(c->trying);
+}
+
+static Stream *coroutine_fn dial(NbdClient *c, int64_t deadline_ns, GError **errp)
+{
+    if (dial_fn) {
+        return dial_fn(&c->addr, dial_opaque, errp);
+    }
+    return stream_co_connect_cancellable(&c->addr, deadline_ns, &c->cancel, errp);
+}
+
+static void link_down(NbdLink *link, int err, bool fatal, void *opaque);
+
+/* A link and what was agreed on it; @errp if not. */
+static NbdLink *coroutine_fn
+attempt(NbdClient *c, int64_t deadline_ns, NbdSession *ret, GError **errp)
+{
+    Stream *s = dial(c, deadline_ns, errp);
+    NbdLink *link = NULL;
+    NbdReader reader;
+
+    if (!s) {
+        return NULL;
+    }
+    nbd_reader_init(&reader, s);
+    c->trying = s;
+    timer_arm(&c->attempt_timer, deadline_ns);
+    if (c->closing) {
+        stream_shutdown(s);
+    }
+    if (nbd_handshake_co_client(&reader, c->export, c->context, ret, errp)) {
+        link = nbd_link_new(s, &reader, ret, link_down, c);
+    }
+    timer_cancel(&c->attempt_timer);
+    c->trying = NULL;
+    if (!link) {
+        nbd_reader_destroy(&reader);
+        stream_close(s);
+    }
+    return link;
+}
+
+/* Is it still the disk that was opened, with all that is relied on? */
+static bool same_export(const NbdSession *was, const NbdSession *is)
+{
+    uint16_t relied_on = was->info.flags & (NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+                                            NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES |
+                                            NBD_FLAG_SEND_FAST_ZERO | NBD_FLAG_SEND_CACHE);
+
+    return is->info.size == was->info.size && !(relied_on & ~is->info.flags) &&
+           !(is->info.flags & ~was->info.flags & NBD_FLAG_READ_ONLY) &&
+           is->info.min_block <= was->info.min_block &&
+           is->info.max_payload >= was->info.max_payload && (is->has_context || !was->has_context);
+}
+
+/* --- states --- */
+
+static void set_state(NbdClient *c, NbdClientState state, int err)
+{
+    bool was_down = c->state == NBD_CLIENT_NOWAIT || c->state == NBD_CLIENT_QUIT;
+    bool is_down = state == NBD_CLIENT_NOWAIT || state == NBD_CLIENT_QUIT;
+
+    trace("nbd-client-state", (uintptr_t)c, state);
+    c->state = state;
+    co_queue_wake_all(&c->changed);
+    if (state != NBD_CLIENT_WAIT) {
+        timer_cancel(&c->delay);
+    }
+    if (was_down != is_down && c->link_changed && !c->closing) {
+        c->link_changed(!is_down, err, c->opaque);
+    }
+}
+
+static void delay_passed(void *opaque)
+{
+    set_state(opaque, NBD_CLIENT_NOWAIT, ETIMEDOUT);
+}
+
+static void coroutine_fn reconnect_co(void *opaque);
+
+static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
+{
+    NbdClient *c = opaque;
+
+    assert(!c->dead && !c->reconnecting);
+    c->dead = link;
+    c->link = NULL;
+    c->lost_writes |= c->write_gen > c->flushed_gen;
+    c->flushed_gen = c->write_gen;
+    if (fatal) {
+        set_state(c, NBD_CLIENT_QUIT, EPROTO);
+        return;
+    }
+    c->reconnecting = true;
+    co_spawn(reconnect_co, c);
+    if (c->reconnect_delay_ns == 0 || c->give_up) {
+        set_state(c, NBD_CLIENT_NOWAIT, err);
+    } else {
+        set_state(c, NBD_CLIENT_WAIT, err);
+        timer_arm(&c->delay, loop_now_ns() + c->reconnect_delay_ns);
+    }
+    c->give_up = false;
+}
+
+/* --- reconnecting --- */
+
+static void coroutine_fn free_dead(NbdClient *c)
+{
+    NbdLink *dead = c->dead;
+
+    c->dead = NULL;
+    if (dead) {
+        nbd_link_co_free(dead);
+    }
+}
+
+/* The link of a new attempt: true if it is in use from now on. */
+static bool coroutine_fn adopt(NbdClient *c, NbdLink *link, const NbdSession *session)
+{
+    if (!c->closing && same_export(&c->session, session)) {
+        c->link = link;
+        c->reconnecting = false; /* link_down() may start the next one */
+        set_state(c, NBD_CLIENT_CONNECTED, 0);
+        return true;
+    }
+    if (!c->closing) {
+        set_state(c, NBD_CLIENT_QUIT, EPROTO);
+    }
+    nbd_link_co_free(link);
+    return false;
+}
+
+static void coroutine_fn reconnect_co(void *opaque)
+{
+    NbdClient *c = opaque;
+    int64_t pause_ns = BACKOFF_MIN_NS;
+
+    free_dead(c);
+    while (!c->closing && c->state != NBD_CLIENT_QUIT) {
+        NbdSession session;
+        NbdLink *link = attempt(c, loop_now_ns() + ATTEMPT_NS, &session, NULL);
+
+        if (link && adopt(c, link, &session)) {
+            return;
+        }
+        if (!c->closing && !co_queue_wait_deadline(&c->kick, loop_now_ns() + pause_ns)) {
+            pause_ns = MIN(2 * pause_ns, BACKOFF_MAX_NS);
+        }
+    }
+    c->reconnecting = false;
+    co_queue_wake_all(&c->changed);
+}
+
+/* --- opening and closing --- */
+
+static void copy_addr(StreamAddr *dst, const StreamAddr *src)
+{
+    *dst = *src;
+    dst->path = g_strdup(src->path);
+    dst->host = g_strdup(src->host);
+    dst->port = g_strdup(src->port);
+}
+
+static NbdClient *client_new(const NbdClientOptions *o)
+{
+    NbdClient *c = g_new0(NbdClient, 1);
+
+    copy_addr(&c->addr, o->addr);
+    c->export = g_strdup(o->export);
+    c->context = g_strdup(o->context);
+    c->reconnect_delay_ns = o->reconnect_delay_ns;
+    c->link_changed = o->link_changed;
+    c->opaque = o->opaque;
+    timer_init(&c->delay, delay_passed, c);
+    timer_init(&c->attempt_timer, attempt_timeout, c);
+    return c;
+}
+
+static void client_free(NbdClient *c)
+{
+    g_free((char *)c->addr.path);
+    g_free((char *)c->addr.host);
+    g_free((char *)c->addr.port);
+    g_free(c->export);
+    g_free(c->context);
+    g_free(c);
+}
+
+NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **errp)
+{
+    NbdClient *c = client_new(o);
+    int64_t until_ns = loop_now_ns() + o->open_timeout_ns;
+
+    for (;;) {
+        g_autoptr(GError) err = NULL;
+        int64_t deadline_ns = loop_now_ns() + ATTEMPT_NS;
+
+        if (o->open_timeout_ns) {
+            deadline_ns = MIN(deadline_ns, until_ns);
+        }
+        c->link = attempt(c, deadline_ns, &c->session, &err);
+        if (c->link) {
+            return c;
+        }
+        if (loop_now_ns() + BACKOFF_MIN_NS > until_ns) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+            client_free(c);
+            return NULL;
+        }
+        co_sleep_ns(BACKOFF_MIN_NS);
+    }
+}
+
+void coroutine_fn nbd_client_co_close(NbdClient *c)
+{
+    assert(c->calls == 0 && !c->closing);
+    c->closing = true;
+    timer_cancel(&c->delay);
+    stream_cancel(&c->cancel);
+    if (c->trying) {
+        stream_shutdown(c->trying);
+    }
+    co_queue_wake_all(&c->kick);
+    while (c->reconnecting) {
+        co_queue_wait(&c->changed);
+    }
+    if (c->link) {
+        nbd_link_co_free(c->link);
+    }
+    free_dead(c);
+    client_free(c);
+}
+
+void nbd_client_give_up(NbdClient *c)
+{
+    if (c->link) {
+        c->give_up = true;
+        nbd_link_shutdown(c->link);
+    } else if (c->state == NBD_CLIENT_WAIT) {
+        set_state(c, NBD_CLIENT_NOWAIT, ECANCELED);
+    }
+}
+
+NbdClientState nbd_client_state(const NbdClient *c)
+{
+    return c->state;
+}
+
+const NbdSession *nbd_client_session(const NbdClient *c)
+{
+    return &c->session;
+}
+
+/* --- requests --- */
+
+static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call)
+{
+    for (;;) {
+        while (c->state == NBD_CLIENT_WAIT) {
+            co_queue_wait(&c->changed);
+        }
+        if (c->state != NBD_CLIENT_CONNECTED) {
+            return -EIO;
+        }
+        (void)nbd_link_co_call(c->link, call);
+        if (!call->link_failed) {
+            return call->ret;
+        }
+    }
+}
+
+static bool leaves_unflushed(const NbdCall *call)
+{
+    return !(call->flags & NBD_CMD_FLAG_FUA) &&
+           (call->type == NBD_CMD_WRITE || call->type == NBD_CMD_WRITE_ZEROES ||
+            call->type == NBD_CMD_TRIM);
+}
+
+int coroutine_fn nbd_client_co_call(NbdClient *c, NbdCall *call)
+{
+    int ret;
+
+    c->calls++;
+    ret = call_until_answered(c, call);
+    c->calls--;
+    if (ret == 0 && leaves_unflushed(call)) {
+        c->write_gen++;
+    }
+    return ret;
+}
+
+/* Has something acknowledged perhaps been lost? Told once. */
+static bool take_loss(NbdClient *c)
+{
+    bool lost = c->lost_writes;
+
+    c->lost_writes = false;
+    return lost;
+}
+
+int coroutine_fn nbd_client_co_flush(NbdClient *c)
+{
+    NbdCall call = {.type = NBD_CMD_FLUSH};
+    uint64_t gen = c->write_gen;
+    int ret;
+
+    if (take_loss(c)) {
+        return -EIO;
+    }
+    ret = nbd_client_co_call(c, &call);
+    if (ret == 0 && take_loss(c)) {
+        return -EIO; /* it broke and came back while the flush waited */
+    }
+    if (ret == 0) {
+        c->flushed_gen = MAX(c->flushed_gen, gen);
+    }
+    return ret;
+}
