@@ -26,6 +26,12 @@ typedef struct CoContext {
 void co_context_init(CoContext *c, void *stack, size_t bytes, CoEntry *entry, void *opaque);
 void co_context_switch(CoContext *from, CoContext *to);
 
+/** co_context_hot() - the memory that a switch to @c reads first */
+static inline const void *co_context_hot(const CoContext *c)
+{
+    return c;
+}
+
 #else
 
 typedef struct CoContext {
@@ -45,6 +51,11 @@ static inline void co_context_init(CoContext *c, void *stack, size_t bytes, CoEn
 static inline __attribute__((always_inline)) void co_context_switch(CoContext *from, CoContext *to)
 {
     co_asm_switch(&from->sp, to->sp);
+}
+
+static inline const void *co_context_hot(const CoContext *c)
+{
+    return c->sp;
 }
 
 #endif

@@ -28,4 +28,7 @@ struct Coroutine {
     unsigned stack_id; /* valgrind's */
 };
 
+/** coroutine_run() - ReadyNode.run of every coroutine */
+void coroutine_run(ReadyNode *node);
+
 #endif

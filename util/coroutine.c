@@ -87,8 +87,6 @@ static NO_ASAN void coroutine_main(void *opaque)
 
 /* --- stacks --- */
 
-static void coroutine_run(ReadyNode *node);
-
 static void NORETURN die_of_memory(const char *what)
 {
     fprintf(stderr, "tandem: no memory for a coroutine's stack: %s: %s\n", what, strerror(errno));
@@ -176,8 +174,7 @@ void co_pool_trim(void)
 
 /* --- scheduling --- */
 
-/* ReadyNode.run of every coroutine. */
-static void coroutine_run(ReadyNode *node)
+void coroutine_run(ReadyNode *node)
 {
     Coroutine *co = container_of(node, Coroutine, node);
 

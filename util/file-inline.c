@@ -12,12 +12,16 @@
  * changes in part, for locks that a flush or an allocation holds, or because
  * the machine has too much dirty memory. The first is excluded by asking for
  * whole pages, the second by not going inline beside such operations of ours.
- * The third cannot be foreseen, so it is measured: a write that took longer
- * than GUARD_SLOW_NS sends the writes of this file to the engine for a while,
- * and for twice that while if the next inline one is slow again.
+ * The third cannot be foreseen, so it is measured. A write that took longer
+ * than GUARD_SLOW_NS makes the file suspect: it may have waited, or another
+ * program had the processor. Beside the next writes the voluntary switches of
+ * this thread are counted, which tells the two apart. One that was slow and
+ * did wait sends the writes of the file to the engine for a while, and for twice
+ * that while if it happens again soon after.
  */
 #include <errno.h>
 #include <linux/magic.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 
 #include "file-internal.h"
@@ -30,6 +34,7 @@
 #define RETRY_EVERY      16 /* reads, while they miss; a power of two */
 
 #define GUARD_SLOW_NS    (500 * NS_PER_US)
+#define SUSPECT_NS       (2 * NS_PER_S)
 #define GUARD_MIN_NS     (100 * NS_PER_MS)
 #define GUARD_MAX_NS     (6400 * NS_PER_MS)
 
@@ -118,9 +123,35 @@ static bool write_now(IoFile *f, IoOp *op)
     return false;
 }
 
+static long voluntary_switches(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_THREAD, &u);
+    return u.ru_nvcsw;
+}
+
+/* An inline write has taken from @start to @end; if the file is suspect, @waited says why. */
+static void guard_judge(IoFile *f, int64_t start, int64_t end, bool waited)
+{
+    if (likely(end - start <= GUARD_SLOW_NS)) {
+        return;
+    }
+    if (waited) {
+        if (start - f->guarded_until_ns > GUARD_MAX_NS) {
+            f->guard_ns = GUARD_MIN_NS; /* the last time was long ago */
+        }
+        f->guarded_until_ns = end + f->guard_ns;
+        f->guard_ns = MIN(f->guard_ns * 2, GUARD_MAX_NS);
+    }
+    f->suspect_until_ns = MAX(end, f->guarded_until_ns) + SUSPECT_NS;
+}
+
 static bool write_guarded(IoFile *f, IoOp *op, size_t bytes)
 {
-    int64_t start, end;
+    int64_t start;
+    long before = 0;
+    bool suspect, waited;
 
     if (f->heavy || !IS_ALIGNED(op->offset | (int64_t)bytes, PAGE_BYTES)) {
         return false;
@@ -129,14 +160,13 @@ static bool write_guarded(IoFile *f, IoOp *op, size_t bytes)
     if (start < f->guarded_until_ns) {
         return false;
     }
-    op->result = io_op_run(op);
-    end = loop_now_ns();
-    if (unlikely(end - start > GUARD_SLOW_NS)) {
-        f->guarded_until_ns = end + f->guard_ns;
-        f->guard_ns = MIN(f->guard_ns * 2, GUARD_MAX_NS);
-    } else if (start - f->guarded_until_ns > GUARD_MAX_NS) {
-        f->guard_ns = GUARD_MIN_NS; /* quiet for long */
+    suspect = start < f->suspect_until_ns;
+    if (suspect) {
+        before = voluntary_switches();
     }
+    op->result = io_op_run(op);
+    waited = suspect && voluntary_switches() != before;
+    guard_judge(f, start, loop_now_ns(), waited);
     return true;
 }
 

@@ -30,8 +30,9 @@ struct IoFile {
 
     InlineWay reads, writes;
     unsigned misses;        /* reads in a row that would have waited */
+    int64_t suspect_until_ns;
     int64_t guarded_until_ns;
-    int64_t guard_ns;       /* how long the next guard lasts */
+    int64_t guard_ns; /* how long the next guard lasts */
 
     unsigned in_flight; /* with the engine */
     unsigned heavy;     /* of these: fdatasync, fallocate, truncate, copy */

@@ -293,6 +293,21 @@ static void take_posted(Loop *loop)
 
 /* --- the turn --- */
 
+/*
+ * With many coroutines nothing of the next one is in the cache: fetch where its
+ * stack was left, and the entry after it, while this one runs.
+ */
+static inline void fetch_ahead(const ReadyNode *next)
+{
+    if (!next) {
+        return;
+    }
+    if (next->run == coroutine_run) {
+        __builtin_prefetch(co_context_hot(&container_of(next, Coroutine, node)->ctx));
+    }
+    __builtin_prefetch(next->next);
+}
+
 static size_t run_ready(Loop *loop, size_t max)
 {
     size_t ran = 0;
@@ -300,6 +315,7 @@ static size_t run_ready(Loop *loop, size_t max)
     while (ran < max && ready_len(&loop->ready)) {
         ReadyNode *node = ready_pop(&loop->ready);
 
+        fetch_ahead(loop->ready.now.head);
         node->run(node);
         ran++;
     }
@@ -315,6 +331,9 @@ static void collect(Loop *loop)
     }
     if (loop->aio) {
         aio_flush(loop->aio);
+    }
+    if (loop->workers) {
+        worker_pool_flush(loop->workers);
     }
 }
 

@@ -22,11 +22,11 @@ struct Work { /* on the stack of the coroutine that waits for it */
 
 struct WorkerPool {
     Loop *loop;
+    Work *gathered, **gathered_tail; /* the loop's: handed over once a turn */
     pthread_mutex_t lock; /* of all below */
     pthread_cond_t wanted; /* work has come, or stop */
     pthread_cond_t gone;   /* the last thread has ended */
     Work *head, **tail;
-    unsigned queued;
     unsigned threads;
     unsigned idle; /* wait on @wanted */
     bool stop;
@@ -40,7 +40,6 @@ static Work *take_work(WorkerPool *p)
     if (!p->head) {
         p->tail = &p->head;
     }
-    p->queued--;
     return w;
 }
 
@@ -60,26 +59,7 @@ static bool wait_for_work(WorkerPool *p)
     return p->head != NULL;
 }
 
-static void *worker_thread(void *opaque)
-{
-    WorkerPool *p = opaque;
-
-    pthread_mutex_lock(&p->lock);
-    while (p->head || wait_for_work(p)) {
-        Work *w = take_work(p);
-
-        pthread_mutex_unlock(&p->lock);
-        w->ret = w->fn(w->opaque);
-        loop_post_node(p->loop, &w->done);
-        pthread_mutex_lock(&p->lock);
-    }
-    p->threads--;
-    if (p->threads == 0) {
-        pthread_cond_signal(&p->gone);
-    }
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
-}
+static void *worker_thread(void *opaque);
 
 /* Signals belong to the threads of the program, not to ours. Return: 0 or errno. */
 static int start_thread(WorkerPool *p)
@@ -99,12 +79,51 @@ static int start_thread(WorkerPool *p)
     return r;
 }
 
+/*
+ * With the lock held. Each thread that finds more than its own work wakes one
+ * more, so calls that end quickly are done by few threads, and for slow ones
+ * their number doubles with each round.
+ */
+static void wake_one(WorkerPool *p)
+{
+    if (p->idle) {
+        pthread_cond_signal(&p->wanted);
+    } else if (p->threads < MAX_THREADS && start_thread(p) == 0) {
+        p->threads++;
+    }
+}
+
+static void *worker_thread(void *opaque)
+{
+    WorkerPool *p = opaque;
+
+    pthread_mutex_lock(&p->lock);
+    while (p->head || wait_for_work(p)) {
+        Work *w = take_work(p);
+
+        if (p->head) {
+            wake_one(p);
+        }
+        pthread_mutex_unlock(&p->lock);
+        w->ret = w->fn(w->opaque);
+        loop_post_node(p->loop, &w->done);
+        pthread_mutex_lock(&p->lock);
+    }
+    p->threads--;
+    if (p->threads == 0) {
+        pthread_cond_signal(&p->gone);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
 static WorkerPool *worker_pool_new(Loop *loop)
 {
     WorkerPool *p = g_new0(WorkerPool, 1);
     pthread_condattr_t attr;
 
     p->loop = loop;
+    p->gathered_tail = &p->gathered;
     p->tail = &p->head;
     pthread_mutex_init(&p->lock, NULL);
     pthread_condattr_init(&attr);
@@ -121,7 +140,7 @@ void worker_pool_free(WorkerPool *p)
         return;
     }
     pthread_mutex_lock(&p->lock);
-    assert(!p->head);
+    assert(!p->head && !p->gathered);
     p->stop = true;
     pthread_cond_broadcast(&p->wanted);
     while (p->threads) {
@@ -152,31 +171,39 @@ static void work_arrive(Loop *loop, PostNode *node)
     co_wake(container_of(node, Work, done)->co);
 }
 
-/* False: no thread runs and none can be made. */
-static bool submit(WorkerPool *p, Work *w)
+/* No thread runs and none can be made: late is better than never. */
+static void run_here(WorkerPool *p)
 {
-    bool served;
+    while (p->head) {
+        Work *w = take_work(p);
 
-    pthread_mutex_lock(&p->lock);
-    if (p->queued + 1 > p->idle && p->threads < MAX_THREADS && start_thread(p) == 0) {
-        p->threads++;
+        w->ret = w->fn(w->opaque);
+        loop_post_node(p->loop, &w->done);
     }
-    served = p->threads > 0;
-    if (served) {
-        w->next = NULL;
-        *p->tail = w;
-        p->tail = &w->next;
-        p->queued++;
-        pthread_cond_signal(&p->wanted);
+}
+
+void worker_pool_flush(WorkerPool *p)
+{
+    if (!p->gathered) {
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    *p->tail = p->gathered;
+    p->tail = p->gathered_tail;
+    p->gathered = NULL;
+    p->gathered_tail = &p->gathered;
+    wake_one(p);
+    if (!p->threads) {
+        run_here(p);
     }
     pthread_mutex_unlock(&p->lock);
-    return served;
 }
 
 int coroutine_fn co_run_blocking(int (*fn)(void *opaque), void *opaque)
 {
     Loop *loop = loop_current();
     Work w = {.done.arrive = work_arrive, .fn = fn, .opaque = opaque, .co = co_self()};
+    WorkerPool *p;
 
     assert(w.co);
     if (loop->kind == LOOP_POLLER_VIRTUAL) {
@@ -185,9 +212,9 @@ int coroutine_fn co_run_blocking(int (*fn)(void *opaque), void *opaque)
     if (!loop->workers) {
         loop->workers = worker_pool_new(loop);
     }
-    if (!submit(loop->workers, &w)) {
-        return fn(opaque); /* late is better than never */
-    }
+    p = loop->workers;
+    *p->gathered_tail = &w;
+    p->gathered_tail = &w.next;
     co_yield();
     return w.ret;
 }

@@ -13,6 +13,9 @@
 /** worker_pool_free() - wait for the threads to end; no work is left. NULL is fine. */
 void worker_pool_free(WorkerPool *pool);
 
+/** worker_pool_flush() - hand what this turn has gathered to the threads */
+void worker_pool_flush(WorkerPool *pool);
+
 /** worker_pool_threads() - how many there are now; for tests */
 unsigned worker_pool_threads(WorkerPool *pool);
 
