@@ -16,6 +16,8 @@
 
 #include <glib.h>
 
+#include "util/fault.h"
+
 #define SLOTS     64
 #define SLOT_BITS 6
 
@@ -70,7 +72,7 @@ static uint64_t bit_mask(int first, int last)
 
 static Node *node_try_new(void)
 {
-    Node *n = g_try_new0(Node, 1);
+    Node *n = fault_hit("hbitmap-alloc") ? NULL : g_try_new0(Node, 1);
 
     if (n != NULL) {
         n->notfull = UINT64_MAX;

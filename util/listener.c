@@ -20,6 +20,7 @@
 
 #include "stream-addr.h"
 #include "util/error.h"
+#include "util/fault.h"
 #include "util/sync.h"
 #include "util/trace.h"
 
@@ -337,7 +338,8 @@ listener_co_new(const StreamAddr *addr, int backlog, ListenerFn *fn, void *opaqu
     l->fn = fn;
     l->opaque = opaque;
     if (listener_co_open(l, addr, backlog, errp)) {
-        l->lfd = loop_fd_add(l->fd);
+        errno = ENOSPC;
+        l->lfd = fault_hit("listener-watch") ? NULL : loop_fd_add(l->fd);
         if (l->lfd != NULL) {
             l->port = bound_port(l->fd);
             co_spawn(listener_entry, l);

@@ -12,6 +12,7 @@
 
 #include "stream-addr.h"
 #include "util/error.h"
+#include "util/fault.h"
 
 /* How long to wait between tries while a unix server's backlog is full. */
 #define BACKLOG_WAIT_MIN_NS (1 * NS_PER_MS)
@@ -131,7 +132,8 @@ static int coroutine_fn connect_co_sockaddr(const struct sockaddr *sa, socklen_t
     if (fd < 0) {
         return -errno;
     }
-    r = connect_co_fd(fd, sa, len, deadline_ns, cancel);
+    r = fault_hit("stream-connect") ? -ENETUNREACH
+                                    : connect_co_fd(fd, sa, len, deadline_ns, cancel);
     if (r < 0) {
         close(fd);
         return r;

@@ -17,6 +17,7 @@
 #include "stream-addr.h"
 #include "stream-internal.h"
 #include "util/error.h"
+#include "util/fault.h"
 
 #define VECTORS_PER_CALL 64
 
@@ -163,7 +164,8 @@ Stream *stream_from_fd(int fd, GError **errp)
     SocketStream *sock;
 
     if (prepare_fd(fd, errp)) {
-        lfd = loop_fd_add(fd);
+        errno = ENOSPC;
+        lfd = fault_hit("stream-watch") ? NULL : loop_fd_add(fd);
         if (lfd == NULL) {
             fail_errno(errp, errno, "Could not watch socket %d", fd);
         }

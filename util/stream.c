@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+#include "util/fault.h"
+
 void stream_init(Stream *s, const StreamOps *ops, char *peer_name)
 {
     *s = (Stream){.ops = ops, .peer_name = peer_name};
@@ -19,6 +21,9 @@ ssize_t coroutine_fn stream_co_readv(Stream *s, IoVec iov)
     assert(!s->reading && iov.bytes > 0);
     if (s->down) {
         return -ESHUTDOWN;
+    }
+    if (fault_hit("stream-read")) {
+        return -EIO;
     }
     s->reading = true;
     n = s->ops->co_readv(s, iov);
@@ -72,6 +77,9 @@ int coroutine_fn stream_co_writev_all(Stream *s, IoVec iov)
     }
     if (iov.bytes == 0) {
         return 0;
+    }
+    if (fault_hit("stream-write")) {
+        return -EIO;
     }
     s->writing = true;
     r = s->ops->co_writev(s, iov);

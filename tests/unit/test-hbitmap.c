@@ -2,6 +2,7 @@
 /* hbitmap: against a plain array of bool; huge maps stay small. */
 #include <glib.h>
 
+#include "failure.h"
 #include "test.h"
 #include "util/hbitmap.h"
 
@@ -63,6 +64,27 @@ static void test_run_stops_at_the_end_asked_for(void)
     g_assert_false(hbitmap_next_run(hb, &offset, 4096, &bytes));
     g_assert_cmpuint(offset, ==, 1000);
     hbitmap_free(hb);
+}
+
+static void test_memory_runs_out(void)
+{
+    for_each_failure(i)
+    {
+        HBitmap *hb = hbitmap_new(100, 1);
+
+        if (hb == NULL) {
+            g_assert_true(fault_fired());
+            continue;
+        }
+        hbitmap_set(hb, 10, 20);
+        if (!hbitmap_truncate(hb, INT64_MAX)) {
+            g_assert_true(fault_fired());
+            g_assert_cmpuint(hbitmap_bytes(hb), ==, 100); /* as before */
+        }
+        g_assert_cmpuint(hbitmap_count(hb), ==, 20);
+        g_assert_cmpuint(hbitmap_next_set(hb, 0), ==, 10);
+        hbitmap_free(hb);
+    }
 }
 
 /* --- the model: one bool a bit --- */
@@ -228,4 +250,5 @@ TEST("/hbitmap/empty-map", test_empty_map)
 TEST("/hbitmap/last-bit", test_last_bit_counts_to_the_end_of_the_disk)
 TEST("/hbitmap/largest-map", test_largest_map)
 TEST("/hbitmap/run-stops-at-the-end", test_run_stops_at_the_end_asked_for)
+TEST("/hbitmap/memory-runs-out", test_memory_runs_out)
 PROPERTY("/hbitmap/is-an-array", prop_hbitmap_is_an_array)

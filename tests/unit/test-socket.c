@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "failure.h"
 #include "util/stream.h"
 #include "util/sync.h"
 #include "vtest.h"
@@ -609,6 +610,37 @@ static void coroutine_fn test_virtual_loop_has_no_sockets(void)
     g_assert_nonnull(err);
 }
 
+/* Whatever fails on the way to an answer, nothing is left behind. */
+static void coroutine_fn test_each_failure_is_clean(void)
+{
+    folder_make();
+    for_each_failure(i)
+    {
+        g_autofree char *path = path_in_folder();
+        StreamAddr addr = {.kind = STREAM_ADDR_UNIX, .path = path};
+        g_autoptr(GError) err = NULL;
+        Server server = {0};
+        char buf[2];
+        bool ok = false;
+
+        server.listener = listener_co_new(&addr, 1, echo, &server, &err);
+        if (server.listener != NULL) {
+            Stream *s = stream_co_connect(&addr, 0, &err);
+
+            ok = s != NULL && stream_co_write_all(s, "hi", 2) == 0 &&
+                 stream_co_read_all(s, buf, 2) == 0;
+            if (s != NULL) {
+                stream_close(s);
+            }
+            server_stop(&server);
+        }
+        g_assert_true(ok || fault_fired()); /* the server may fail after its answer */
+        g_assert_cmpint(access(path, F_OK), ==, -1);
+    }
+    folder_remove();
+}
+
+LOOP_TEST("/socket/each-failure-is-clean", test_each_failure_is_clean)
 LOOP_TEST("/socket/unix-echo", test_unix_echo)
 LOOP_TEST("/socket/tcp-echo", test_tcp_echo)
 LOOP_TEST("/socket/host-name-is-looked-up", test_host_name_is_looked_up)
