@@ -59,7 +59,7 @@ static bool add_inject_error(GPtrArray *rules, const BlkdebugInjectErrorOptions 
 
     r->state = o->has_state ? o->state : 0;
     r->iotypes = o->has_iotype ? 1u << o->iotype : ALL_BUT_STATUS;
-    r->error = o->has_q_errno ? (int)o->q_errno : EIO;
+    r->error = o->has_errno ? (int)o->q_errno : EIO;
     r->once = o->has_once && o->once;
     r->immediately = o->has_immediately && o->immediately;
     return !o->has_sector || set_sector(r, o->sector, errp);

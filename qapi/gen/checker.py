@@ -510,12 +510,12 @@ class Checker:
 
 def c_fields(member):
     """Names that a member takes in its C struct."""
-    name = names.c_name(member.name)
-    result = [name]
+    flag = names.flag_name(member.name)
+    result = [names.c_name(member.name)]
     if isinstance(member.type, Array):
-        result.append('n_' + name)
+        result.append('n_' + flag)
     if has_flag(member):
-        result.append('has_' + name)
+        result.append('has_' + flag)
     return result
 
 

@@ -28,7 +28,7 @@ from .source import SchemaError
 
 _SYMBOL = re.compile(r'@([A-Za-z0-9_.-]+):$')
 _ARGUMENT = re.compile(r'((?:@[A-Za-z0-9_.-]+,\s*)*@[A-Za-z0-9_.-]+):(?:\s+(.*))?$')
-_TAGGED = re.compile(r'(Returns|Errors|Since|Note|Example|TODO):\s*(.*)$')
+_TAGGED = re.compile(r'(Returns|Errors|Since|Note|Example):\s*(.*)$')
 
 
 class Doc:
@@ -68,7 +68,7 @@ class Doc:
                 in_features = True
                 current = self.body
             elif tagged:
-                current = self._start_tag(where, tagged)
+                current = self._start_tag(tagged)
             elif argument:
                 current = self._start_argument(where, argument, in_features)
             elif text and not text.startswith(' ') and current is not self.body:
@@ -79,10 +79,8 @@ class Doc:
             else:
                 current.append(text.strip() if current is not self.body else text)
 
-    def _start_tag(self, where, match):
+    def _start_tag(self, match):
         tag, text = match.groups()
-        if tag == 'TODO':
-            raise SchemaError(where, "'TODO:' is not documentation")
         lines = [text]
         self.tags.append((tag, lines))
         return lines

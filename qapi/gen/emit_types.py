@@ -43,11 +43,12 @@ def _enum(out, enum):
 
 def _fields(member):
     name = names.c_name(member.name)
+    flag = names.flag_name(member.name)
     lines = []
     if has_flag(member):
-        lines.append(f'    bool has_{name};')
+        lines.append(f'    bool has_{flag};')
     if isinstance(member.type, Array):
-        lines.append(f'    size_t n_{name};')
+        lines.append(f'    size_t n_{flag};')
         lines.append(f'    {declare_array(member.type.element, name)};')
     else:
         lines.append(f'    {declare(member.type, name)};')
@@ -162,14 +163,15 @@ const QapiType {descriptor(alternate)} = {{
 
 def _member_row(struct, member):
     name = names.c_name(member.name)
+    flag = names.flag_name(member.name)
     kind = member.type.element if isinstance(member.type, Array) else member.type
     parts = [f'.name = {names.c_string(member.name)}', f'.type = &{descriptor(kind)}',
              f'.offset = offsetof({struct.name}, {name})']
     if isinstance(member.type, Array):
-        parts.append(f'.n_offset = offsetof({struct.name}, n_{name})')
+        parts.append(f'.n_offset = offsetof({struct.name}, n_{flag})')
         parts.append('.is_array = true')
     if has_flag(member):
-        parts.append(f'.has_offset = offsetof({struct.name}, has_{name})')
+        parts.append(f'.has_offset = offsetof({struct.name}, has_{flag})')
         parts.append('.has_flag = true')
     if member.optional:
         parts.append('.optional = true')

@@ -20,6 +20,11 @@ def c_name(name):
     return name
 
 
+def flag_name(name):
+    """What stands behind 'has_' and 'n_': there nothing is a keyword."""
+    return re.sub(r'[-.]', '_', name)
+
+
 def snake(camel):
     """BlockdevOptionsNbd -> blockdev_options_nbd, NVMeIo -> nv_me_io"""
     text = re.sub(r'([a-z0-9])([A-Z])', r'\1_\2', camel)
