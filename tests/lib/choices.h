@@ -54,6 +54,7 @@ void choices_free(Choices *c);
 
 typedef struct Recording {
     uint64_t seed;                  /* of the trial that runs */
+    bool at_exit;                   /* all trials have passed */
     size_t n;                       /* may exceed RECORDING_MAX: the rest is lost */
     uint64_t values[RECORDING_MAX]; /* answer - lower bound */
 } Recording;

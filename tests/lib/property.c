@@ -135,14 +135,29 @@ bool property_fails(const Property *p, const uint64_t *values, size_t n, Recordi
 
 typedef struct SeedRange {
     uint64_t first, last;
+    gint64 deadline_us; /* 0: no limit */
 } SeedRange;
+
+/* A soak starts somewhere else each time. */
+static SeedRange seeds_of_soak(guint64 seconds)
+{
+    return (SeedRange){
+        .first = (uint64_t)g_random_int() << 20,
+        .last = UINT64_MAX - 1,
+        .deadline_us =
+            g_get_monotonic_time() + (gint64)(seconds * G_USEC_PER_SEC / MAX(property_count(), 1)),
+    };
+}
 
 static SeedRange seeds_wanted(void)
 {
-    const char *text = g_getenv("TANDEM_SEEDS");
-    SeedRange range = {1, DEFAULT_SEEDS};
+    const char *text = g_getenv("TANDEM_SEEDS"), *soak = g_getenv("TANDEM_SOAK_SECONDS");
+    SeedRange range = {.first = 1, .last = DEFAULT_SEEDS};
     char *end;
 
+    if (text == NULL && soak != NULL) {
+        return seeds_of_soak(g_ascii_strtoull(soak, NULL, 10));
+    }
     if (text != NULL) {
         range.last = g_ascii_strtoull(text, &end, 10);
         if (*end == '-') {
@@ -164,6 +179,9 @@ static void run_all(const Property *p, SeedRange range, Recording *r)
         if (g_test_failed()) {
             break; /* a soft failure: its recording is the one in @r */
         }
+        if (range.deadline_us != 0 && g_get_monotonic_time() > range.deadline_us) {
+            break;
+        }
     }
 }
 
@@ -173,7 +191,7 @@ static bool all_pass(const Property *p, SeedRange range, Recording *shared)
 
     if (pid == 0) {
         run_all(p, range, shared);
-        shared->seed = UINT64_MAX; /* what follows happens at exit */
+        shared->at_exit = !g_test_failed();
         child_exit();
     }
     return !child_failed(pid);
@@ -182,7 +200,9 @@ static bool all_pass(const Property *p, SeedRange range, Recording *shared)
 /* Only the exit of the child failed: find the first seed that does it alone. */
 static bool find_seed_alone(const Property *p, SeedRange range, Recording *shared)
 {
-    for (uint64_t seed = range.first; seed <= range.last && p->kind == PROPERTY_RANDOM; seed++) {
+    uint64_t last = shared->seed; /* a soak may not have reached the end of its range */
+
+    for (uint64_t seed = range.first; seed <= last && p->kind == PROPERTY_RANDOM; seed++) {
         pid_t pid = child_fork(true);
 
         if (pid == 0) {
@@ -287,7 +307,7 @@ void property_run(const Property *p)
     }
     shared = recording_shared();
     if (!all_pass(p, range, shared)) {
-        if (shared->seed == UINT64_MAX && !g_test_failed() && !find_seed_alone(p, range, shared)) {
+        if (shared->at_exit && !find_seed_alone(p, range, shared)) {
             fprintf(stderr, "%s: fails at exit, but no trial alone does\n", p->path);
             abort();
         }

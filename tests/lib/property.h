@@ -11,6 +11,9 @@ typedef struct Property {
     PropertyKind kind;
 } Property;
 
+/** property_count() - that are registered; a soak divides its time among them */
+unsigned property_count(void);
+
 /** property_run() - all trials; on failure reports and aborts */
 void property_run(const Property *p);
 

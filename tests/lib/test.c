@@ -36,6 +36,18 @@ void property_add(const char *path, PropertyFn *fn, PropertyKind kind)
     e->property = (Property){.path = path, .fn = fn, .kind = kind};
 }
 
+unsigned property_count(void)
+{
+    unsigned count = 0;
+
+    for (guint i = 0; entries != NULL && i < entries->len; i++) {
+        const TestEntry *e = g_ptr_array_index(entries, i);
+
+        count += e->fn == NULL;
+    }
+    return count;
+}
+
 static void run_entry(gconstpointer opaque)
 {
     const TestEntry *e = opaque;

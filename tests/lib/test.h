@@ -19,6 +19,7 @@
  *   TANDEM_SEED=N               replay this one
  *   TANDEM_CHOICES=1,0,7        replay these answers
  *   TANDEM_TRIAL_SECONDS=60     a trial that takes longer hangs
+ *   TANDEM_SOAK_SECONDS=N       new seeds for so long, all properties together
  */
 #ifndef TESTS_LIB_TEST_H
 #define TESTS_LIB_TEST_H
@@ -66,7 +67,7 @@ void property_fuzz(PropertyFn *fn, const uint8_t *data, size_t bytes);
         property_add(path, fn, PROPERTY_EXHAUSTIVE);                                               \
     }
 
-/* The entry of libFuzzer. Without libFuzzer, fuzz-main.c runs it on the files it is given. */
+/* The entry of libFuzzer; without libFuzzer a target replays its corpus. */
 #define FUZZ_PROPERTY(fn)                                                                          \
     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);                                 \
     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)                                  \
