@@ -134,6 +134,11 @@ const BlockDriver *probe_format(const uint8_t *head, size_t bytes, const char *f
 /** driver_at() - the @i-th of the table, NULL behind the last; holes are skipped */
 const BlockDriver *driver_at(size_t i);
 
+/* --- drive.c --- */
+
+/** drive_co_del_all() - at exit: every drive goes, whatever blocks its deletion by hand */
+void coroutine_fn drive_co_del_all(void);
+
 /* --- backend.c --- */
 
 /** backend_describe() - who that is, for messages; caller frees */
