@@ -366,14 +366,15 @@ static char *generate_id(const char *interface)
     }
 }
 
+/*
+ * No machine stands behind a drive, so it makes no requests and asks for no
+ * permission. Taking write at once would forbid what replication's command
+ * lines do: name a drive as child of a quorum, which shares no writing.
+ */
 static BlockBackend *coroutine_fn make_drive(const DriveKeys *k, BlockNode *node, GError **errp)
 {
     g_autofree char *id = k->id ? g_strdup(k->id) : generate_id(k->interface);
-    bool read_only = node ? node_is_read_only(node) : k->read_only;
-    PermPair perm = {
-        .taken = PERM_CONSISTENT_READ | (read_only ? 0 : PERM_WRITE),
-        .shared = PERM_ALL,
-    };
+    const PermPair perm = {.taken = 0, .shared = PERM_ALL};
     BlockBackend *be = backend_new(id, perm, &drive_ops, NULL, errp);
 
     if (!be) {

@@ -45,7 +45,8 @@ bool coroutine_fn block_co_resize(BlockNode *node, int64_t size, GError **errp);
  * @opts: object of text, keys as given ("file.filename": "x"); stays the caller's
  *
  * Return: the backend, owned by the drive: drive_co_del() frees it. NULL and @errp on failure,
- * with nothing left. Without "file", "driver" and the like the drive is empty.
+ * with nothing left. Without "file", "driver" and the like the drive is empty. The backend has
+ * no permission: who wants to read or write makes one of his own on its node.
  */
 BlockBackend *coroutine_fn drive_co_add(const json_t *opts, GError **errp);
 

@@ -355,9 +355,9 @@ static inline char *graph_dump(void)
     GString *s = g_string_new(NULL);
 
     for (BlockNode *n = node_first(); n; n = node_next(n)) {
-        g_string_append_printf(s, "%s ro=%d len=%" G_GINT64_FORMAT " align=%u file=%s\n",
-                               n->node_name, n->flags.read_only, n->length,
-                               n->limits.request_alignment,
+        g_string_append_printf(s, "%s ro=%d no-flush=%d len=%" G_GINT64_FORMAT " align=%u file=%s\n",
+                               n->node_name, n->flags.read_only, n->flags.cache_no_flush,
+                               n->length, n->limits.request_alignment,
                                n->file ? n->file->node->node_name : "-");
         for (BlockChild *c = n->first_child; c; c = c->next_sibling) {
             g_string_append_printf(s, "  %s -> %s role=%d perm=%x/%x\n", c->name,
