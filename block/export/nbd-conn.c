@@ -32,6 +32,9 @@ void nbd_conn_cut(NbdConn *c)
         stream_shutdown(c->stream);
         co_queue_wake_all(&c->room);
         co_queue_wake_all(&c->server->room);
+        if (c->export) {
+            co_queue_wake_all(&c->export->conn_gone);
+        }
     }
 }
 
@@ -210,15 +213,38 @@ static bool coroutine_fn next_request(NbdConn *c, NbdRequest *ret)
     return true;
 }
 
+static bool others_are_ending(const NbdExport *e)
+{
+    for (const GList *l = e->conns.head; l; l = l->next) {
+        if (((const NbdConn *)l->data)->ending) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * A client whose connection broke comes back and sends again what was not
+ * answered. Its old requests must not land on top of what it does next.
+ */
+static void coroutine_fn let_old_requests_finish(NbdConn *c)
+{
+    while (!c->cut && others_are_ending(c->export)) {
+        co_queue_wait(&c->export->conn_gone);
+    }
+}
+
 void coroutine_fn nbd_conn_co_run(NbdConn *c)
 {
     NbdRequest r;
 
+    let_old_requests_finish(c);
     while (next_request(c, &r) && r.type != NBD_CMD_DISC) {
         if (!admit(c, &r)) {
             break;
         }
     }
+    c->ending = true;
     /* What was accepted is completed and answered, if the client still listens. */
     while (c->in_flight > 0) {
         co_queue_wait(&c->room);

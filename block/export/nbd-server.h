@@ -98,7 +98,8 @@ struct NbdConn {
     uint32_t contexts; /* NBD_CTX_*, selected by SET_META_CONTEXT */
     char *context_export;
 
-    bool cut; /* shut down; what is in flight may stop early */
+    bool ending; /* nothing more is received; what is in flight completes */
+    bool cut;    /* shut down; what is in flight may stop early */
     unsigned in_flight;
     uint64_t bytes;
     CoQueue room;             /* wait for in_flight or bytes to go down */
