@@ -151,7 +151,7 @@ static void limits_add(BlockLimits *l, const BlockLimits *child)
 
 static void update_tracking(BlockNode *node)
 {
-    bool track = node->p->track_users > 0 || node->limits.request_alignment > 1;
+    bool track = node->p->track_users > 0;
 
     /* A request that entered untracked would not be seen by those that follow. */
     assert(!track || node->track_requests || node->in_flight == 0);

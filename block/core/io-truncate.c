@@ -30,6 +30,22 @@ static int64_t uncovered_bytes(BlockNode *node, int64_t old, int64_t length)
     return MAX(end - old, 0);
 }
 
+/* Tell the users of @node, and of the filters above that have no length of their own. */
+static void notify_resized(BlockNode *node)
+{
+    for (BlockChild *c = node->first_parent; c; c = c->next_parent) {
+        BlockBackend *be = c->parent_backend;
+
+        if (be && be->ops && be->ops->resized) {
+            be->ops->resized(be->opaque);
+        }
+        if (c->parent && c->parent->file == c && c->parent->drv->is_filter &&
+            !c->parent->drv->own_length) {
+            notify_resized(c->parent);
+        }
+    }
+}
+
 bool coroutine_fn io_co_truncate(BlockNode *node, int64_t length, bool exact,
                                  BlockPreallocMode prealloc, ReqFlags flags, GError **errp)
 {
@@ -55,6 +71,7 @@ bool coroutine_fn io_co_truncate(BlockNode *node, int64_t length, bool exact,
     if (!ok) {
         return false;
     }
+    notify_resized(node);
     uncovered = uncovered_bytes(node, old, length);
     if (uncovered > 0) {
         int r = io_co_pwrite_zeroes(node, (IoRights){0}, old, uncovered, 0);

@@ -17,10 +17,11 @@ static uint8_t zero_area[ZERO_AREA] __attribute__((aligned(4096)));
 
 typedef struct ZeroWrite {
     BlockNode *node;
-    ReqFlags flags;   /* what the driver's zero write is handed */
-    ReqFlags native;  /* flags that every part so far has honoured */
-    bool fallback;    /* may write data */
-    bool unsupported; /* the driver has said -ENOTSUP: do not ask again */
+    ReqFlags data_flags; /* what its data writes are handed */
+    ReqFlags flags;      /* what the driver's zero write is handed */
+    ReqFlags native;     /* flags that every part so far has honoured */
+    bool fallback;       /* may write data */
+    bool unsupported;    /* the driver has said -ENOTSUP: do not ask again */
 } ZeroWrite;
 
 static IoVec zero_iov(struct iovec v[ZERO_VECS], int64_t bytes)
@@ -48,7 +49,7 @@ static int coroutine_fn write_data(ZeroWrite *z, int64_t offset, int64_t bytes)
     while (bytes > 0 && r == 0) {
         int64_t n = MIN(bytes, max);
 
-        r = io_drv_pwritev(z->node, offset, zero_iov(v, n), z->flags & (REQ_FUA | REQ_HINTS));
+        r = io_drv_pwritev(z->node, offset, zero_iov(v, n), z->data_flags);
         offset += n;
         bytes -= n;
     }
@@ -132,8 +133,7 @@ static int coroutine_fn write_edge(ZeroWrite *z, int64_t offset, int64_t bytes)
     }
     assert(bytes <= ZERO_AREA);
     z->native &= z->node->supported_write_flags;
-    return io_co_write_padded(z->node, offset, iov_one(&v, zero_area, bytes),
-                              z->flags & (REQ_FUA | REQ_HINTS));
+    return io_co_write_padded(z->node, offset, iov_one(&v, zero_area, bytes), z->data_flags);
 }
 
 static int coroutine_fn write_all(ZeroWrite *z, int64_t offset, int64_t bytes)
@@ -181,6 +181,7 @@ io_co_pwrite_zeroes(BlockNode *node, IoRights rights, int64_t offset, int64_t by
         return -ENOTSUP; /* the driver may write data itself */
     }
     z.flags = flags & (REQ_HINTS | node->supported_zero_flags);
+    z.data_flags = flags & (REQ_HINTS | REQ_FUA);
 
     r = io_co_hold_write(&hold, node, offset, bytes, !io_is_aligned(node, offset, bytes), flags);
     if (r < 0) {

@@ -235,7 +235,7 @@ static void coroutine_fn blklogwrites_co_close(BlockNode *node)
 {
     LogState *s = node->state;
 
-    if (s->is_open) {
+    if (s->is_open && !node->flags.read_only) {
         CO_LOCK_GUARD(&s->lock);
 
         (void)write_super(s); /* nobody is left to tell; what it does not count is lost */
@@ -249,7 +249,7 @@ static PermPair blklogwrites_child_perm(BlockNode *node, const BlockChild *child
         return perm_default_filter(node, child, name, role, parents, flags);
     }
     return (PermPair){
-        .taken = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+        .taken = PERM_CONSISTENT_READ | (flags->read_only ? 0 : PERM_WRITE | PERM_RESIZE),
         .shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED,
     };
 }

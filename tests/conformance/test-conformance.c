@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Every driver against the conformance suite: a line each. */
+#include <glib.h>
+
+#include "block/drivers.h"
+#include "memdisk.h"
+#include "suite.h"
+
+static bool coroutine_fn make_file(const char *dir, int64_t length, GError **errp)
+{
+    return conformance_make_file(dir, "disk", length, errp);
+}
+
+/* A window in the middle of a longer file. */
+static bool coroutine_fn make_long_file(const char *dir, int64_t length, GError **errp)
+{
+    return conformance_make_file(dir, "disk", length + 2048, errp);
+}
+
+static bool coroutine_fn make_file_and_log(const char *dir, int64_t length, GError **errp)
+{
+    return make_file(dir, length, errp) && conformance_make_file(dir, "log", 0, errp);
+}
+
+static bool coroutine_fn make_two_files(const char *dir, int64_t length, GError **errp)
+{
+    return make_file(dir, length, errp) && conformance_make_file(dir, "disk2", length, errp);
+}
+
+static BlockNode *coroutine_fn open_memdisk(const MemdiskOptions *o, bool read_only, GError **errp)
+{
+    NodeFlags flags = {.read_only = read_only, .unmap = true};
+    Memdisk *d = memdisk_new(o);
+    BlockNode *node = memdisk_open(d, NULL, &flags, errp);
+
+    memdisk_free(d);
+    return node;
+}
+
+static BlockNode *coroutine_fn open_slow(int64_t length, bool read_only, GError **errp)
+{
+    MemdiskOptions o = {.length = length, .latency_ns = 1000, .jitter_ns = 20000, .seed = 1};
+
+    return open_memdisk(&o, read_only, errp);
+}
+
+static BlockNode *coroutine_fn open_512(int64_t length, bool read_only, GError **errp)
+{
+    MemdiskOptions o = {
+        .length = length,
+        .alignment = 512,
+        .limits = {.max_transfer = 64 * KiB},
+        .jitter_ns = 20000,
+        .no_zeroes = true,
+    };
+
+    return open_memdisk(&o, read_only, errp);
+}
+
+/* The length is no multiple of the alignment. */
+static BlockNode *coroutine_fn open_4096(int64_t length, bool read_only, GError **errp)
+{
+    MemdiskOptions o = {
+        .length = length,
+        .alignment = 4096,
+        .limits = {.pwrite_zeroes_alignment = 65536,
+                   .max_pwrite_zeroes = 131072,
+                   .pdiscard_alignment = 16384,
+                   .max_pdiscard = 32768},
+        .write_flags = REQ_FUA,
+    };
+
+    return open_memdisk(&o, read_only, errp);
+}
+
+#define FILE_NODE "{'driver': 'file', 'filename': '@DIR@/disk'}"
+#define COMMON    "'read-only': @RO@, 'discard': 'unmap'"
+
+static const Subject subjects[] = {
+    {"memdisk", NULL, NULL, open_slow, SUBJECT_FORGETS | SUBJECT_NO_REOPEN},
+    {"memdisk-512", NULL, NULL, open_512, SUBJECT_FORGETS | SUBJECT_NO_REOPEN},
+    {"memdisk-4096", NULL, NULL, open_4096, SUBJECT_FORGETS | SUBJECT_NO_REOPEN},
+    {"file", make_file, "{'driver': 'file', 'filename': '@DIR@/disk', " COMMON "}", NULL, 0},
+    {"file-threads", make_file,
+     "{'driver': 'file', 'filename': '@DIR@/disk', 'aio': 'threads', " COMMON "}", NULL, 0},
+    {"file-direct", make_file,
+     "{'driver': 'file', 'filename': '@DIR@/disk', 'cache': {'direct': true}, " COMMON "}", NULL,
+     0},
+    {"file-native", make_file,
+     "{'driver': 'file', 'filename': '@DIR@/disk', 'cache': {'direct': true},"
+     " 'aio': 'native', " COMMON "}",
+     NULL, 0},
+    {"file-auto-read-only", make_file,
+     "{'driver': 'file', 'filename': '@DIR@/disk', 'auto-read-only': true, " COMMON "}", NULL,
+     SUBJECT_NO_REOPEN},
+    {"file-detect-zeroes", make_file,
+     "{'driver': 'file', 'filename': '@DIR@/disk', 'detect-zeroes': 'unmap', " COMMON "}", NULL, 0},
+    {"raw", make_file, "{'driver': 'raw', 'file': " FILE_NODE ", " COMMON "}", NULL, 0},
+    {"raw-window", make_long_file,
+     "{'driver': 'raw', 'offset': 1024, 'size': 3148288, 'file': " FILE_NODE ", " COMMON "}", NULL,
+     SUBJECT_NO_RESIZE},
+    {"blkdebug", make_file,
+     "{'driver': 'blkdebug', 'align': 1024, 'max-transfer': 8192, 'image': " FILE_NODE ", " COMMON
+     "}",
+     NULL, SUBJECT_NO_REOPEN},
+    {"blklogwrites", make_file_and_log,
+     "{'driver': 'blklogwrites', 'file': " FILE_NODE ","
+     " 'log': {'driver': 'file', 'filename': '@DIR@/log'}, " COMMON "}",
+     NULL, SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE},
+    {"quorum", make_two_files,
+     "{'driver': 'quorum', 'vote-threshold': 2, 'children': [" FILE_NODE ","
+     " {'driver': 'file', 'filename': '@DIR@/disk2'}], " COMMON "}",
+     NULL, SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE},
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    drivers_register();
+    for (size_t i = 0; i < G_N_ELEMENTS(subjects); i++) {
+        conformance_add(&subjects[i]);
+    }
+    return g_test_run();
+}
