@@ -71,6 +71,15 @@ void stream_cancel(StreamCancel *cancel);
 /** stream_from_fd() - a connected socket, owned from here on, also on failure */
 Stream *stream_from_fd(int fd, GError **errp);
 
+/**
+ * stream_from_fds() - descriptors that are no sockets: pipes, terminals, files
+ * @in: read from here; -1: nothing ever comes, not even an end
+ * @out: write to here; -1: what is written is lost
+ *
+ * Owns both. They differ, also where they are one pipe or terminal.
+ */
+Stream *stream_from_fds(int in, int out);
+
 typedef struct Listener Listener;
 /** Called in a coroutine of its own per connection; owns @s. */
 typedef void ListenerFn(Stream *s, void *opaque);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What stands for the machine in a program that has none: its name, whether it
+ * is said to run, and the wish that the program ends.
+ *
+ * One for the process, on the main loop's thread.
+ */
+#ifndef MONITOR_MACHINE_H
+#define MONITOR_MACHINE_H
+
+#include <stdbool.h>
+
+#include "qapi/types.h"
+#include "util/coroutine.h"
+
+/** version_info() - the numbers of this program; caller frees */
+VersionInfo *version_info(void);
+
+bool machine_is_running(void);
+/** machine_set_running() - emits STOP or RESUME if that is a change */
+void machine_set_running(bool running);
+
+/** machine_set_name() - copied */
+void machine_set_name(const char *name);
+const char *machine_name(void); /* NULL: none */
+
+/** machine_request_shutdown() - the first cause counts, later ones are ignored */
+void machine_request_shutdown(ShutdownCause cause);
+/** machine_shutdown_cause() - SHUTDOWN_CAUSE_NONE as long as nobody wants the end */
+ShutdownCause machine_shutdown_cause(void);
+/** machine_co_wait_shutdown() - until somebody does */
+ShutdownCause coroutine_fn machine_co_wait_shutdown(void);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* machine: a name, a flag that stop and cont turn, and the cause of the end. */
+#include "monitor/machine.h"
+
+#include <glib.h>
+
+#include "qapi/events.h"
+#include "util/sync.h"
+
+static struct Machine {
+    char *name;
+    bool stopped;
+    ShutdownCause cause;
+    CoQueue waiting; /* for a cause */
+} machine;
+
+bool
+machine_is_running(void)
+{
+    return !machine.stopped;
+}
+
+void
+machine_set_running(bool running)
+{
+    if (running == machine_is_running()) {
+        return;
+    }
+    machine.stopped = !running;
+    if (running) {
+        event_emit_resume();
+    } else {
+        event_emit_stop();
+    }
+}
+
+void
+machine_set_name(const char *name)
+{
+    g_free(machine.name);
+    machine.name = g_strdup(name);
+}
+
+const char *
+machine_name(void)
+{
+    return machine.name;
+}
+
+void
+machine_request_shutdown(ShutdownCause cause)
+{
+    assert(cause != SHUTDOWN_CAUSE_NONE);
+    if (machine.cause == SHUTDOWN_CAUSE_NONE) {
+        machine.cause = cause;
+        co_queue_wake_all(&machine.waiting);
+    }
+}
+
+ShutdownCause
+machine_shutdown_cause(void)
+{
+    return machine.cause;
+}
+
+ShutdownCause coroutine_fn
+machine_co_wait_shutdown(void)
+{
+    while (machine.cause == SHUTDOWN_CAUSE_NONE) {
+        co_queue_wait(&machine.waiting);
+    }
+    return machine.cause;
+}

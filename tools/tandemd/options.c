@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line of tandemd: one table.
+ *
+ * Options are applied in the order given, so what one names has to be defined
+ * before it; early ones are looked at first. One dash or two make no
+ * difference, as in QEMU.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "monitor/chardev.h"
+#include "monitor/machine.h"
+#include "monitor/monitor.h"
+#include "qapi/keyval.h"
+#include "qapi/walk.h"
+#include "tandemd.h"
+#include "util/error.h"
+
+typedef struct Option {
+    const char *name; /* without dashes */
+    const char *arg;  /* what the help calls its argument; NULL: it has none */
+    const char *help; /* NULL: not shown, for the option is another's alias or has no effect */
+    bool (*early)(Early *ret, const char *arg, GError **errp);
+    bool (*coroutine_ptr apply)(const char *arg, GError **errp);
+} Option;
+
+struct Given {
+    const Option *option;
+    const char *spelling, *arg;
+};
+
+/* --- early ones --- */
+
+static bool
+early_help(Early *ret, const char *arg, GError **errp)
+{
+    ret->help = true;
+    return true;
+}
+
+static bool
+early_version(Early *ret, const char *arg, GError **errp)
+{
+    ret->version = true;
+    return true;
+}
+
+static bool
+early_daemonize(Early *ret, const char *arg, GError **errp)
+{
+    ret->daemonize = true;
+    return true;
+}
+
+static bool
+early_pidfile(Early *ret, const char *arg, GError **errp)
+{
+    ret->pidfile = arg;
+    return true;
+}
+
+static bool
+early_poller(Early *ret, const char *arg, GError **errp)
+{
+    if (!loop_poller_parse(arg, &ret->poller) || ret->poller == LOOP_POLLER_VIRTUAL) {
+        return fail(errp, "there is no poller '%s'; there are auto, io_uring and epoll", arg);
+    }
+    return true;
+}
+
+/* --- monitors --- */
+
+static bool coroutine_fn
+apply_chardev(const char *arg, GError **errp)
+{
+    json_t *opts = qemu_opts_parse(arg, "backend", NULL, errp);
+    bool ok = opts && chardev_co_add(opts, errp);
+
+    json_decref(opts);
+    return ok;
+}
+
+static bool coroutine_fn
+apply_monitor(const char *arg, GError **errp)
+{
+    QapiMode mode;
+    json_t *json = keyval_or_json_parse(arg, "chardev", &mode, NULL, errp);
+    g_autoptr(MonitorOptions) o = NULL;
+
+    if (json) {
+        o = qapi_from_json(&qapi_type_monitor_options, json, mode, errp);
+        json_decref(json);
+    }
+    return o && monitor_add(o, errp);
+}
+
+static bool coroutine_fn
+add_qmp(const char *arg, bool pretty, GError **errp)
+{
+    static unsigned count;
+    g_autofree char *id = g_strdup_printf("compat_monitor%u", count++);
+    MonitorOptions o = { .chardev = id, .has_pretty = true, .pretty = pretty };
+    json_t *opts = chardev_opts_from_compat(arg, id, errp);
+    bool ok = opts && chardev_co_add(opts, errp) && monitor_add(&o, errp);
+
+    json_decref(opts);
+    return ok;
+}
+
+static bool coroutine_fn
+apply_qmp(const char *arg, GError **errp)
+{
+    return add_qmp(arg, false, errp);
+}
+
+static bool coroutine_fn
+apply_qmp_pretty(const char *arg, GError **errp)
+{
+    return add_qmp(arg, true, errp);
+}
+
+/* --- what a machine would have --- */
+
+static bool coroutine_fn
+apply_stopped(const char *arg, GError **errp)
+{
+    machine_set_running(false);
+    return true;
+}
+
+static bool coroutine_fn
+apply_name(const char *arg, GError **errp)
+{
+    json_t *opts = qemu_opts_parse(arg, "guest", NULL, errp);
+    const char *name = json_string_value(json_object_get(opts, "guest"));
+    bool ok = opts && ((name && json_object_size(opts) == 1) ||
+                       fail(errp, "a name is all that can be given"));
+
+    if (ok) {
+        machine_set_name(name);
+    }
+    json_decref(opts);
+    return ok;
+}
+
+static bool coroutine_fn
+apply_nothing(const char *arg, GError **errp)
+{
+    return true;
+}
+
+static bool coroutine_fn
+apply_none(const char *arg, GError **errp)
+{
+    return strcmp(arg, "none") == 0 || fail(errp, "there is no machine: only 'none' is possible");
+}
+
+/* --- the table, in the order of the help --- */
+
+static const Option options[] = {
+    { "help", NULL, "show this help", .early = early_help },
+    { "h", NULL, NULL, .early = early_help },
+    { "version", NULL, "show the version", .early = early_version },
+    { "V", NULL, NULL, .early = early_version },
+    { "chardev", "BACKEND,id=ID[,...]", "a character device: socket, stdio, file or null",
+      .apply = apply_chardev },
+    { "monitor", "[chardev=]ID[,mode=control][,pretty=on][,id=ID]",
+      "QMP on a character device (also -mon)", .apply = apply_monitor },
+    { "mon", "", NULL, .apply = apply_monitor },
+    { "qmp", "unix:PATH|tcp:HOST:PORT|stdio|null[,server=on][,wait=off]",
+      "both in one", .apply = apply_qmp },
+    { "qmp-pretty", "", NULL, .apply = apply_qmp_pretty },
+    { "name", "NAME", "what query-name answers", .apply = apply_name },
+    { "S", NULL, "query-status says 'paused' until cont", .apply = apply_stopped },
+    { "pidfile", "PATH", "write and lock a file with the process number",
+      .early = early_pidfile },
+    { "daemonize", NULL, "go to the background once everything above is done",
+      .early = early_daemonize },
+    { "poller", "auto|io_uring|epoll",
+      "how to wait for I/O (default: $TANDEM_POLLER, or auto)", .early = early_poller },
+    { "nodefaults", NULL, NULL, .apply = apply_nothing },
+    { "no-user-config", NULL, NULL, .apply = apply_nothing },
+    { "nographic", NULL, NULL, .apply = apply_nothing },
+    { "display", "", NULL, .apply = apply_none },
+    { "machine", "", NULL, .apply = apply_none },
+    { "M", "", NULL, .apply = apply_none },
+};
+
+static const Option *
+option_find(const char *name, size_t len)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
+/* One option at argv[*i]; *i moves to its last word. */
+static Given *
+parse_one(int argc, char **argv, int *i, GError **errp)
+{
+    const char *word = argv[*i];
+    const char *name = word + strspn(word, "-");
+    size_t len = strcspn(name, "=");
+    const Option *option = option_find(name, len);
+    const char *arg = name[len] ? name + len + 1 : NULL;
+    Given *given;
+
+    if (word[0] != '-') {
+        fail(errp, "unexpected argument '%s'", word);
+        return NULL;
+    }
+    if (!option || name - word > 2) {
+        fail(errp, "%s: invalid option", word);
+        return NULL;
+    }
+    if (!option->arg && arg) {
+        fail(errp, "%s: no argument is allowed", word);
+        return NULL;
+    }
+    if (option->arg && !arg && *i + 1 < argc) {
+        arg = argv[++*i];
+    }
+    if (option->arg && !arg) {
+        fail(errp, "%s: requires an argument", word);
+        return NULL;
+    }
+    given = g_new(Given, 1);
+    *given = (Given){ option, word, arg };
+    return given;
+}
+
+/* "--blockdev x: text" */
+static void
+prefix_error(GError **errp, const Given *g)
+{
+    size_t len = strlen(g->option->name);
+    size_t dashes = strspn(g->spelling, "-");
+
+    g_prefix_error(errp, "%.*s%s%s: ", (int)(dashes + len), g->spelling, g->arg ? " " : "",
+                   g->arg ? g->arg : "");
+}
+
+GPtrArray *
+options_parse(int argc, char **argv, Early *ret, GError **errp)
+{
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
+
+    for (int i = 1; i < argc; i++) {
+        Given *g = parse_one(argc, argv, &i, errp);
+
+        if (!g) {
+            return NULL;
+        }
+        g_ptr_array_add(all, g);
+        if (g->option->early && !g->option->early(ret, g->arg, errp)) {
+            prefix_error(errp, g);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&all);
+}
+
+bool coroutine_fn
+options_co_apply(const GPtrArray *given, GError **errp)
+{
+    for (guint i = 0; i < given->len; i++) {
+        const Given *g = given->pdata[i];
+
+        if (machine_shutdown_cause() != SHUTDOWN_CAUSE_NONE) {
+            return true;
+        }
+        if (g->option->apply && !g->option->apply(g->arg, errp)) {
+            prefix_error(errp, g);
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+options_print_help(void)
+{
+    printf("Usage: %s [OPTION]...\n\n"
+           "Own block nodes, jobs, exports and replication, as QMP says.\n"
+           "Options are applied in the order given; one dash or two are the same.\n\n", PROGRAM);
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        const Option *o = &options[i];
+
+        if (o->help) {
+            const char *dash = strlen(o->name) == 1 ? "-" : "--";
+
+            printf("  %s%s%s%s\n        %s\n", dash, o->name, o->arg ? " " : "",
+                   o->arg ? o->arg : "", o->help);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The end of tandemd: from users down to disks, so that nothing meets what is
+ * gone already.
+ */
+#include "block/job.h"
+#include "block/node.h"
+#include "monitor/monitor.h"
+#include "tandemd.h"
+
+#define PATIENCE_NS  (2 * NS_PER_S)  /* for peers to answer what is in flight */
+#define COMMANDS_NS  (10 * NS_PER_S) /* for commands that wait for something else */
+
+static LoopTimer impatience;
+
+/* Fail what waits for a peer; again and again, for there may be more. */
+static void
+lose_patience(void *opaque)
+{
+    for (BlockNode *n = node_first(); n; n = node_next(n)) {
+        node_cancel_in_flight(n);
+    }
+    timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
+}
+
+bool coroutine_fn
+teardown_co(void)
+{
+    bool ok;
+
+    monitors_stop();
+    timer_init(&impatience, lose_patience, NULL);
+    timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
+
+    job_co_cancel_all();
+    ok = monitors_co_wait_commands(loop_now_ns() + COMMANDS_NS);
+    timer_cancel(&impatience);
+    if (ok) {
+        monitors_co_end();
+    }
+    return ok;
+}
