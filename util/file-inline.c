@@ -2,7 +2,9 @@
 /*
  * The inline path of an IoFile: calls that will not wait are made at once.
  *
- * tmpfs never waits for a device. Elsewhere a read goes with RWF_NOWAIT, so the
+ * tmpfs never waits for a device, with O_DIRECT neither, and io_uring would give
+ * its calls to a kernel thread. Other O_DIRECT files always wait and so never go
+ * inline. In the page cache of other file systems a read goes with RWF_NOWAIT, so the
  * kernel answers EAGAIN where the page cache has a hole; after some of those in
  * a row it is tried only now and then, for the try costs as much as a hit.
  *
@@ -48,6 +50,9 @@ void file_inline_init(IoFile *f)
 
     if (fstatfs(f->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC) {
         f->reads = f->writes = INLINE_ALWAYS;
+        return;
+    }
+    if (f->direct) {
         return;
     }
     f->reads = f->writes = INLINE_NOWAIT;

@@ -71,7 +71,7 @@ IoFile *io_file_new(int fd, IoEngine engine, GError **errp)
         g_free(f);
         return NULL;
     }
-    if (engine == IO_ENGINE_AUTO && !f->direct && f->engine != FILE_ENGINE_INLINE) {
+    if (engine == IO_ENGINE_AUTO && f->engine != FILE_ENGINE_INLINE) {
         file_inline_init(f);
     }
     return f;
