@@ -13,6 +13,7 @@
  * order of the ready queue may be drawn from a seed).
  *
  * Environment: TANDEM_POLLER=io_uring|epoll forces LOOP_POLLER_AUTO's choice.
+ * Fork before making a loop, not after.
  */
 #ifndef UTIL_LOOP_H
 #define UTIL_LOOP_H
@@ -48,7 +49,8 @@ LoopPoller loop_poller(const Loop *loop);
 bool loop_poller_parse(const char *name, LoopPoller *ret);
 const char *loop_poller_str(LoopPoller poller);
 
-/** loop_run() - run until loop_stop(); then what is ready at that moment has run */
+/** loop_run() - run until loop_stop(); then what is ready at that moment has run.
+ * A virtual loop on which nothing can happen any more aborts. */
 void loop_run(Loop *loop);
 void loop_stop(Loop *loop);
 
@@ -72,7 +74,8 @@ void loop_post(Loop *loop, LoopFn *fn, void *opaque);
  * function, after what is ready now */
 void loop_defer(LoopFn *fn, void *opaque);
 
-/** loop_virtual_seed() - draw the order of the ready queue from @seed; 0: FIFO */
+/** loop_virtual_seed() - draw the order of the ready queue from @seed; 0: FIFO.
+ * What was ready before a co_reschedule() or loop_defer() still runs before it. */
 void loop_virtual_seed(Loop *loop, uint64_t seed);
 
 /* --- time: CLOCK_MONOTONIC, or the virtual clock which starts at 1 s --- */
@@ -108,7 +111,8 @@ typedef struct LoopFd LoopFd; /* an edge-triggered registration */
 /** loop_fd_add() - @fd is non-blocking and stays the caller's; NULL and errno on failure */
 LoopFd *loop_fd_add(int fd);
 void loop_fd_del(LoopFd *lfd); /* waiters are woken */
-/** loop_fd_co_wait_in() - yield until @fd may be readable (or in error); spurious returns happen */
+/** loop_fd_co_wait_in() - yield until @fd may be readable (or in error); spurious returns happen.
+ * Call it only after the descriptor said EAGAIN. One waits for each direction (asserted). */
 void coroutine_fn loop_fd_co_wait_in(LoopFd *lfd);
 void coroutine_fn loop_fd_co_wait_out(LoopFd *lfd);
 
