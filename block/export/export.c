@@ -29,7 +29,7 @@ typedef struct BlockExport {
 static GList *all_exports; /* of BlockExport, in order of creation */
 static CoQueue export_gone;
 static NbdServer *nbd_server;
-static void (*client_gone_fn)(void *opaque);
+static void (*client_gone_fn)(bool served, void *opaque);
 static void *client_gone_opaque;
 
 /* --- the disk of an NbdExport is a BlockBackend --- */
@@ -83,10 +83,10 @@ static const NbdDiskOps disk_ops = {
 
 /* --- the NBD server --- */
 
-static void conn_ended(NbdServer *s, void *opaque)
+static void conn_ended(NbdServer *s, bool served, void *opaque)
 {
     if (client_gone_fn) {
-        client_gone_fn(client_gone_opaque);
+        client_gone_fn(served, client_gone_opaque);
     }
 }
 
@@ -132,7 +132,7 @@ unsigned export_nbd_clients(void)
     return nbd_server ? nbd_server->conns.length : 0;
 }
 
-void export_nbd_set_client_gone(void (*fn)(void *opaque), void *opaque)
+void export_nbd_set_client_gone(void (*fn)(bool served, void *opaque), void *opaque)
 {
     client_gone_fn = fn;
     client_gone_opaque = opaque;

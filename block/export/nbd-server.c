@@ -111,6 +111,7 @@ static void update_accepting(NbdServer *s)
 
 void coroutine_fn nbd_server_co_serve(NbdServer *s, Stream *stream)
 {
+    bool served;
     NbdConn *c;
 
     if (s->o.max_connections && s->conns.length >= s->o.max_connections) {
@@ -119,14 +120,15 @@ void coroutine_fn nbd_server_co_serve(NbdServer *s, Stream *stream)
     }
     c = conn_new(s, stream);
     update_accepting(s);
-    if (nbd_conn_co_negotiate(c)) {
+    served = nbd_conn_co_negotiate(c);
+    if (served) {
         timer_cancel(&c->deadline);
         nbd_conn_co_run(c);
     }
     conn_free(c);
     update_accepting(s);
     if (s->conn_ended) {
-        s->conn_ended(s, s->opaque);
+        s->conn_ended(s, served, s->opaque);
     }
 }
 

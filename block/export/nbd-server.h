@@ -80,7 +80,8 @@ struct NbdServer {
     uint64_t bytes; /* payload held over all connections */
     CoQueue room;   /* wait for bytes to be given back */
     CoQueue conn_gone;
-    void (*conn_ended)(NbdServer *s, void *opaque); /* may be NULL */
+    /* A client has left; @served: it had an export. May be NULL. */
+    void (*conn_ended)(NbdServer *s, bool served, void *opaque);
     void *opaque;
 };
 

@@ -27,8 +27,9 @@ bool coroutine_fn export_nbd_co_stop(GError **errp);
 
 bool export_nbd_is_running(void);
 unsigned export_nbd_clients(void);
-/** export_nbd_set_client_gone() - @fn is called whenever a client has left; NULL: none. Plain. */
-void export_nbd_set_client_gone(void (*fn)(void *opaque), void *opaque);
+/** export_nbd_set_client_gone() - @fn, a plain function, is called whenever a client has left;
+ * @served: it had got as far as an export. NULL: none. */
+void export_nbd_set_client_gone(void (*fn)(bool served, void *opaque), void *opaque);
 
 /* --- exports --- */
 
