@@ -22,7 +22,7 @@ static PermPair perm_backing(PermPair parents)
 {
     PermPair r = {
         .taken = parents.taken & PERM_CONSISTENT_READ,
-        .shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED,
+        .shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED | PERM_GRAPH_MOD,
     };
 
     /* Whoever lives with a changing image lives with a changing backing image. */

@@ -155,17 +155,29 @@ void plan_replace(Plan *p, BlockNode *from, BlockNode *to, BlockChild *const *ke
 
 /* --- permissions --- */
 
+/* Nobody uses this permission any more, so nobody may seem to deny it: its lock byte would keep
+ * old programs from files that new ones share. */
+static PermPair share_graph_mod(PermPair p)
+{
+    p.shared |= PERM_GRAPH_MOD;
+    return p;
+}
+
 static PermPair rule_of_driver(const PermVertex *from, const PermEdge *edge, PermPair parents)
 {
     const PlanNode *pn = from->opaque;
     const PlanEdge *e = edge->opaque;
     const BlockDriver *drv = pn->node->drv;
+    PermPair p;
 
     if (drv->child_perm) {
-        return drv->child_perm(pn->node, e->child, e->name, e->role, parents, &pn->flags);
+        p = drv->child_perm(pn->node, e->child, e->name, e->role, parents, &pn->flags);
+    } else if (drv->is_filter) {
+        p = perm_default_filter(pn->node, e->child, e->name, e->role, parents, &pn->flags);
+    } else {
+        p = perm_default_format(pn->node, e->child, e->name, e->role, parents, &pn->flags);
     }
-    return (drv->is_filter ? perm_default_filter : perm_default_format)(
-        pn->node, e->child, e->name, e->role, parents, &pn->flags);
+    return share_graph_mod(p);
 }
 
 static char *describe_user(const PlanEdge *e)
@@ -216,7 +228,7 @@ static void describe_edges(Plan *p, PermGraph *g, int *index)
             .from = e->parent ? (int)number_of(p, e->parent) : -1,
             .to = (int)number_of(p, e->to),
             .opaque = e,
-            .perm = e->perm,
+            .perm = share_graph_mod(e->perm),
         };
     }
 }

@@ -27,6 +27,7 @@ typedef enum StepKind {
     STEP_DETACH,
     STEP_SET_CHILD,
     STEP_REPLACE,
+    STEP_REMOVE_FILTER,
     STEP_FLAGS,
     STEP_REOPEN,
     STEP_DRAIN,
@@ -161,6 +162,13 @@ void graph_tx_replace_node(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChi
     for (size_t i = 0; i < n; i++) {
         s.keep[i] = keep[i];
     }
+    g_array_append_val(tx->steps, s);
+}
+
+void graph_tx_remove_filter(GraphTx *tx, BlockNode *filter)
+{
+    Step s = {STEP_REMOVE_FILTER, .node = filter};
+
     g_array_append_val(tx->steps, s);
 }
 
@@ -322,10 +330,10 @@ static bool plan_set_child(GraphTx *tx, const Step *s, GError **errp)
     return e != NULL;
 }
 
-static void plan_replace_step(GraphTx *tx, const Step *s)
+static void plan_replace_step(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChild *const *keep)
 {
-    add_once(tx->drained, s->node);
-    plan_replace(tx->plan, s->node, s->to, s->keep);
+    add_once(tx->drained, from);
+    plan_replace(tx->plan, from, to, keep);
     for (size_t i = 0; i < tx->plan->edges->len; i++) {
         const PlanEdge *e = plan_edge_at(tx->plan, i);
 
@@ -333,6 +341,22 @@ static void plan_replace_step(GraphTx *tx, const Step *s)
             touch_edge(tx, e);
         }
     }
+}
+
+/* What the filter is above is looked up here: it may have changed since the step was made. */
+static bool plan_remove_filter(GraphTx *tx, BlockNode *filter, GError **errp)
+{
+    for (size_t i = 0; i < tx->plan->edges->len; i++) {
+        PlanEdge *e = plan_edge_at(tx->plan, i);
+
+        if (e->parent == filter && !e->gone && e->role & (CHILD_FILTERED | CHILD_PRIMARY)) {
+            touch_edge(tx, e);
+            e->gone = true;
+            plan_replace_step(tx, filter, e->to, NULL);
+            return true;
+        }
+    }
+    return fail(errp, "Node '%s' filters nothing", filter->node_name);
 }
 
 static void plan_backend_perm(GraphTx *tx, const Step *s)
@@ -368,8 +392,10 @@ static bool plan_step(GraphTx *tx, const Step *s, GError **errp)
     case STEP_SET_CHILD:
         return plan_set_child(tx, s, errp);
     case STEP_REPLACE:
-        plan_replace_step(tx, s);
+        plan_replace_step(tx, s->node, s->to, s->keep);
         return true;
+    case STEP_REMOVE_FILTER:
+        return plan_remove_filter(tx, s->node, errp);
     case STEP_FLAGS:
         return plan_reopen(tx, s->node, &s->flags, NULL, errp);
     case STEP_REOPEN:
@@ -761,8 +787,6 @@ bool coroutine_fn graph_co_remove_filter(BlockNode *filter, GError **errp)
 {
     GraphTx *tx = graph_tx_new();
 
-    assert(filter->file);
-    graph_tx_replace_node(tx, filter, filter->file->node, NULL);
-    graph_tx_detach(tx, filter->file);
+    graph_tx_remove_filter(tx, filter);
     return graph_tx_co_commit(tx, errp);
 }

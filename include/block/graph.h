@@ -30,6 +30,9 @@ void graph_tx_set_child(GraphTx *tx, BlockChild *edge, BlockNode *to);
 /** graph_tx_replace_node() - every edge into @from points at @to, except edges that start in @to
  * or below it (so a filter can be put above @from), and those in @keep (NULL-terminated) */
 void graph_tx_replace_node(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChild *const *keep);
+/** graph_tx_remove_filter() - what points at @filter points at what its "file" points at when the
+ * transaction commits, and @filter has no "file" any more */
+void graph_tx_remove_filter(GraphTx *tx, BlockNode *filter);
 /** graph_tx_set_flags() - reopen a node with other flags (read-only ...) */
 void graph_tx_set_flags(GraphTx *tx, BlockNode *node, const NodeFlags *flags);
 /** graph_tx_reopen() - reopen with other options */
