@@ -363,9 +363,8 @@ cbw_co_remove(BlockNode *cbw)
     GError *err = NULL;
 
     drain_co_begin(source);
-    graph_tx_replace_node(tx, cbw, source, NULL);
+    graph_tx_remove_filter(tx, cbw);
     graph_tx_detach(tx, s->target);
-    graph_tx_detach(tx, cbw->file);
     s->target = NULL;
     if (s->tracks_target) {
         node_track_requests(target, false);

@@ -364,8 +364,12 @@ mirror_co_remove_filter(Mirror *m, BlockNode *successor)
     GraphTx *tx = graph_tx_new();
     GError *err = NULL;
 
-    graph_tx_replace_node(tx, m->filter, successor ? successor : m->filter->file->node, NULL);
-    graph_tx_detach(tx, m->filter->file);
+    if (successor) {
+        graph_tx_replace_node(tx, m->filter, successor, NULL);
+        graph_tx_detach(tx, m->filter->file);
+    } else {
+        graph_tx_remove_filter(tx, m->filter);
+    }
     if (!graph_tx_co_commit(tx, &err)) {
         /* Every permission was held through the filter before. */
         g_error("removing filter '%s': %s", m->filter->node_name, err->message);
