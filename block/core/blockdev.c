@@ -277,15 +277,6 @@ bool coroutine_fn blockdev_co_reopen(BlockdevOptions *const *opts, size_t n, GEr
 
 /* --- resize --- */
 
-static void tell_resized(BlockNode *node)
-{
-    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        if (be->root && be->ops && be->ops->resized && node_is_ancestor(be->root->node, node)) {
-            be->ops->resized(be->opaque);
-        }
-    }
-}
-
 bool coroutine_fn block_co_resize(BlockNode *node, int64_t size, GError **errp)
 {
     PermPair perm = {.taken = PERM_RESIZE, .shared = PERM_ALL};
@@ -304,9 +295,6 @@ bool coroutine_fn block_co_resize(BlockNode *node, int64_t size, GError **errp)
     }
     ok = backend_co_insert(be, node, errp) &&
          backend_co_truncate(be, size, false, BLOCK_PREALLOC_OFF, 0, errp);
-    if (ok) {
-        tell_resized(node);
-    }
     backend_co_free(be);
     return ok;
 }

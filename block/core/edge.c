@@ -178,7 +178,6 @@ void limits_refresh(BlockNode *node)
     l = node->limits;
     assert(l.request_alignment > 0 && (l.request_alignment & (l.request_alignment - 1)) == 0);
     assert(l.request_alignment <= BLOCK_MAX_REQUEST / 2);
-    update_tracking(node);
 }
 
 /* Post-order over the parents: a node comes after everything above it. */
