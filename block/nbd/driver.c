@@ -164,10 +164,15 @@ static bool coroutine_fn nbd_co_reopen_prepare(BlockNode *node, ReopenState *rs,
 static void nbd_refresh_limits(BlockNode *node)
 {
     NbdState *s = node->state;
-    const NbdExportInfo *info = &nbd_client_session(s->client)->info;
-    int64_t max_payload = MIN((int64_t)info->max_payload, NBD_MAX_PAYLOAD);
     BlockLimits *l = &node->limits;
+    const NbdExportInfo *info;
+    int64_t max_payload;
 
+    if (!s->client) {
+        return; /* asked before the node is open */
+    }
+    info = &nbd_client_session(s->client)->info;
+    max_payload = MIN((int64_t)info->max_payload, NBD_MAX_PAYLOAD);
     l->request_alignment = info->min_block;
     l->max_transfer = ALIGN_DOWN(max_payload, (int64_t)info->min_block);
     if (info->has_block_size && info->preferred > info->min_block) {
