@@ -135,7 +135,10 @@ static int count_conflicts(const CoRange *n, const CoRange *r, int limit)
     return count;
 }
 
-/* @r has left: those who came after it have one blocker less. Waking runs nobody. */
+/*
+ * @r has left: those who wait for it have one blocker less. It was held, so all
+ * that conflict with it came later. Waking runs nobody.
+ */
 static void release_later(CoRange *n, const CoRange *r)
 {
     while (n != NULL && n->max_end > r->start) {
@@ -143,8 +146,8 @@ static void release_later(CoRange *n, const CoRange *r)
         if (n->start >= r->end) {
             break;
         }
-        if (n->end > r->start && n->ticket > r->ticket && modes_conflict(n->mode, r->mode)) {
-            assert(n->blockers > 0);
+        if (n->end > r->start && modes_conflict(n->mode, r->mode)) {
+            assert(n->ticket > r->ticket && n->blockers > 0);
             if (--n->blockers == 0) {
                 co_wake(n->co);
             }

@@ -7,7 +7,7 @@
  * is the one event at which everything else happens: bytes count towards a
  * cut, the end of the stream is noticed, a stall holds everything back.
  *
- * Invariants: used = bytes flying + bytes arrived and unread <= capacity;
+ * Invariants, until it breaks: used = bytes flying + bytes arrived and unread <= capacity;
  * flying chunks are ordered by arrival; the timer is armed exactly while a
  * chunk flies, nothing is stalled and the connection is not broken.
  *
@@ -96,6 +96,7 @@ static void pair_break(Pair *pair)
 /* Nobody will read it: make room for the writer instead of letting him wait for ever. */
 static void chunk_discard(Pipe *p, Chunk *c)
 {
+    assert(p->used >= c->bytes);
     p->used -= c->bytes;
     co_queue_wake_all(&p->writable);
     g_free(c);
@@ -103,18 +104,15 @@ static void chunk_discard(Pipe *p, Chunk *c)
 
 static void chunk_arrive(Pair *pair, Pipe *p, Chunk *c)
 {
-    size_t bytes = MIN(c->bytes, p->cut_left);
-
-    p->used -= c->bytes - bytes; /* behind the cut */
-    c->bytes = bytes;
+    c->bytes = MIN(c->bytes, p->cut_left); /* what is behind the cut does not arrive */
     if (p->cut_left != UINT64_MAX) {
-        p->cut_left -= bytes;
+        p->cut_left -= c->bytes;
     }
     if (c->end) {
         p->ended = true;
         co_queue_wake_all(&p->reader->out->writable); /* he who ended reads no more either */
         g_free(c);
-    } else if (p->reader->stream.down || bytes == 0) {
+    } else if (p->reader->stream.down || c->bytes == 0) {
         chunk_discard(p, c);
     } else {
         g_queue_push_tail(&p->arrived, c);

@@ -149,6 +149,26 @@ static void test_buffers_cross_threads(void)
     }
 }
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+
+/* The pool must not hide from ASan what malloc() would show it. */
+static void test_pool_is_poisoned(void)
+{
+    char *buf = buf_alloc(5000);
+
+    g_assert_null(__asan_region_is_poisoned(buf, 5000));
+    g_assert_true(__asan_address_is_poisoned(buf + 5000));
+    buf_free(buf, 5000);
+    g_assert_true(__asan_address_is_poisoned(buf + 100));
+    g_assert_true(buf_alloc(8192) == buf);
+    g_assert_null(__asan_region_is_poisoned(buf, 8192));
+    buf_free(buf, 8192);
+}
+
+TEST("/buf/pool-is-poisoned", test_pool_is_poisoned)
+#endif
+
 TEST("/buf/each-size-is-usable-and-aligned", test_each_size_is_usable_and_aligned)
 TEST("/buf/freed-buffer-is-handed-out-again", test_freed_buffer_is_handed_out_again)
 TEST("/buf/live-buffers-are-apart", test_live_buffers_are_apart)

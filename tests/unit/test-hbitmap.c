@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* hbitmap: against a plain array of bool; huge maps stay small. */
 #include <glib.h>
+#include <malloc.h>
 
 #include "failure.h"
 #include "test.h"
@@ -85,6 +86,27 @@ static void test_memory_runs_out(void)
         g_assert_cmpuint(hbitmap_next_set(hb, 0), ==, 10);
         hbitmap_free(hb);
     }
+}
+
+/* Two maps with every other bit make a full one, which is as small as an empty one. */
+static void test_full_after_merge_is_small(void)
+{
+    enum { BITS = 1 << 18 };
+    HBitmap *even = hbitmap_new(BITS, 1), *odd = hbitmap_new(BITS, 1);
+    size_t before = mallinfo2().uordblks, peak;
+
+    for (uint64_t i = 0; i < BITS; i += 2) {
+        hbitmap_set(even, i, 1);
+        hbitmap_set(odd, i + 1, 1);
+    }
+    hbitmap_merge(even, odd);
+    g_assert_cmpuint(hbitmap_count(even), ==, BITS);
+    peak = mallinfo2().uordblks; /* 0 under a sanitizer */
+    hbitmap_reset_all(odd);
+    g_assert_cmpuint(mallinfo2().uordblks, <=, before + 4096);
+    g_assert_cmpuint(peak, <=, before + BITS / 8 * 5 / 4); /* odd alone, 3 % above its bits */
+    hbitmap_free(even);
+    hbitmap_free(odd);
 }
 
 /* --- the model: one bool a bit --- */
@@ -250,5 +272,6 @@ TEST("/hbitmap/empty-map", test_empty_map)
 TEST("/hbitmap/last-bit", test_last_bit_counts_to_the_end_of_the_disk)
 TEST("/hbitmap/largest-map", test_largest_map)
 TEST("/hbitmap/run-stops-at-the-end", test_run_stops_at_the_end_asked_for)
+TEST("/hbitmap/full-after-merge-is-small", test_full_after_merge_is_small)
 TEST("/hbitmap/memory-runs-out", test_memory_runs_out)
 PROPERTY("/hbitmap/is-an-array", prop_hbitmap_is_an_array)

@@ -259,6 +259,20 @@ static void coroutine_fn test_closing_with_data_in_flight_is_clean(void)
     pair_end(); /* no timer is left: the loop checks */
 }
 
+static void coroutine_fn test_closing_on_unread_data_is_clean(void)
+{
+    char buf[100] = {0};
+
+    pair_start((StreamPairOptions){.latency_ns = NS_PER_MS});
+    g_assert_cmpint(stream_co_write_all(a, buf, 100), ==, 0);
+    g_assert_cmpint(stream_co_read(b, buf, 60), ==, 60);
+    stream_close(b);
+    g_assert_cmpint(stream_co_write_all(a, buf, 100), ==, 0); /* goes nowhere */
+    co_sleep_ns(2 * NS_PER_MS);
+    g_assert_cmpint(stream_co_write_all(a, buf, 1), ==, -EPIPE);
+    stream_close(a);
+}
+
 /* --- random chunking both ways --- */
 
 #define MODEL_BYTES 3000
@@ -380,4 +394,5 @@ VTEST_ANY_ORDER("/pair/shutdown-wakes-readers", test_shutdown_wakes_readers)
 VTEST_ANY_ORDER("/pair/shutdown-wakes-writers", test_shutdown_wakes_writers)
 VTEST_ANY_ORDER("/pair/cut-wakes-readers", test_cut_wakes_readers)
 VTEST("/pair/closing-with-data-in-flight", test_closing_with_data_in_flight_is_clean)
+VTEST_ANY_ORDER("/pair/closing-on-unread-data", test_closing_on_unread_data_is_clean)
 PROPERTY("/pair/carries-bytes-in-order", prop_stream_carries_bytes_in_order)

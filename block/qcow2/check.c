@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Checking: count the references to every cluster and compare with what the
+ * refcount blocks say.
+ *
+ *   more stored than found     leak: -r leaks lowers it
+ *   less stored than found     corruption: -r all raises it
+ *   count of 0 that is used, or a bad refcount structure: -r all writes new
+ *   refcount structures
+ *   COPIED differs from "refcount is 1": corruption, -r all mends it
+ *   bad table entries          corruption that is reported, not guessed at
+ *
+ * Nothing may be dirty in memory, and no request in flight. What the tables
+ * say is read through the caches; refcounts are read and written under
+ * meta_lock.
+ */
+#include "check.h"
+
+#define MAX_REFS_BYTES (UINT64_C(4) << 30)
+
+/* --- references --- */
+
+static void bad_entry(Check *c)
+{
+    c->corruptions++;
+    c->bad_entries++;
+}
+
+static void reference(Check *c, uint64_t host, uint64_t bytes)
+{
+    uint32_t bits = c->q->cluster_bits;
+
+    for (uint64_t i = host >> bits; bytes && i <= (host + bytes - 1) >> bits; i++) {
+        if (i >= c->clusters) {
+            bad_entry(c); /* behind the end of the file */
+            return;
+        }
+        c->refs[i] += c->refs[i] < UINT32_MAX;
+        c->end = MAX(c->end, i + 1);
+    }
+}
+
+static void count_entry(Check *c, uint64_t entry)
+{
+    const Qcow2 *q = c->q;
+    uint64_t offset, bytes;
+
+    switch (qcow2_entry_type(entry)) {
+    case QCOW2_COMPRESSED:
+        qcow2_compressed_extent(entry, q->cluster_bits, &offset, &bytes);
+        reference(c, offset, MIN(bytes, (c->clusters << q->cluster_bits) - offset));
+        c->compressed++;
+        c->allocated++;
+        break;
+    case QCOW2_DATA:
+        c->allocated++;
+        c->fragmented += c->last_data && (entry & QCOW2_OFFSET_MASK) != c->last_data;
+        c->last_data = (entry & QCOW2_OFFSET_MASK) + q->cluster_size;
+        /* fall through */
+    case QCOW2_ZERO_ALLOC:
+        reference(c, entry & QCOW2_OFFSET_MASK, q->cluster_size);
+        break;
+    default:
+        break;
+    }
+}
+
+static bool l1_entry_is_sane(const Qcow2 *q, uint64_t entry)
+{
+    uint64_t host = entry & QCOW2_OFFSET_MASK;
+
+    return !(entry & QCOW2_L1_RESERVED) && IS_ALIGNED(host, q->cluster_size) && host != 0 &&
+           host < qcow2_file_end(q);
+}
+
+static int coroutine_fn count_table(Check *c, uint64_t l1_index, uint8_t *table)
+{
+    Qcow2 *q = c->q;
+    int r;
+
+    if (!l1_entry_is_sane(q, q->l1[l1_index])) {
+        bad_entry(c);
+        return 0;
+    }
+    reference(c, q->l1[l1_index] & QCOW2_OFFSET_MASK, q->cluster_size);
+    r = qcow2_co_l2_table(q, l1_index, table);
+    if (r < 0) {
+        c->errors++;
+        return r == -ENOMEM ? r : 0;
+    }
+    for (uint64_t i = 0; i < q->cluster_size; i += 8) {
+        uint64_t entry = qcow2_get64(table + i);
+
+        if (qcow2_entry_is_sane(entry, q->h.version, q->cluster_bits, qcow2_file_end(q))) {
+            count_entry(c, entry);
+        } else {
+            bad_entry(c);
+        }
+    }
+    return 0;
+}
+
+static int coroutine_fn count_map(Check *c)
+{
+    Qcow2 *q = c->q;
+    uint8_t *table = buf_try_alloc(q->cluster_size);
+    int r = table ? 0 : -ENOMEM;
+
+    reference(c, 0, q->cluster_size);
+    reference(c, q->h.l1_offset, (uint64_t)q->h.l1_size * 8);
+    for (uint32_t i = 0; i < q->h.l1_size && r == 0; i++) {
+        if (q->l1[i]) {
+            r = count_table(c, i, table);
+        }
+    }
+    buf_free(table, q->cluster_size);
+    return r;
+}
+
+static void count_refcount_structures(Check *c)
+{
+    const Qcow2 *q = c->q;
+
+    reference(c, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cluster_bits);
+    for (uint32_t i = 0; i < q->rt_entries; i++) {
+        uint64_t host = q->rt[i];
+
+        if (host == 0) {
+            continue;
+        }
+        if (host & QCOW2_REFTABLE_RESERVED || !IS_ALIGNED(host, q->cluster_size) ||
+            host >= qcow2_file_end(q)) {
+            c->corruptions++;
+            c->rebuild = true;
+            continue;
+        }
+        reference(c, host, q->cluster_size);
+        if (c->refs[host >> q->cluster_bits] != 1) {
+            c->corruptions++;
+            c->rebuild = true;
+        }
+    }
+}
+
+int coroutine_fn check_co_references(Check *c)
+{
+    int r = count_map(c);
+
+    if (r == 0) {
+        count_refcount_structures(c);
+    }
+    return r;
+}
+
+/* --- counts --- */
+
+/* One cluster whose count is not what it should be. */
+static int coroutine_fn mend_count(Check *c, uint64_t cluster, uint64_t stored, uint64_t found)
+{
+    bool leak = stored > found;
+    bool fix = c->fix_all || (leak && c->fix_leaks);
+    int r;
+
+    if (leak) {
+        c->leaks++;
+    } else {
+        c->corruptions++;
+        c->rebuild |= stored == 0;
+    }
+    if (!fix || (c->rebuild && !leak)) {
+        return 0; /* a rebuild mends the rest */
+    }
+    r = qcow2_co_refcount_set(c->q, cluster, found);
+    if (r == 0) {
+        c->leaks_fixed += leak;
+        c->corruptions_fixed += !leak;
+    }
+    return r;
+}
+
+int coroutine_fn check_co_refcounts(Check *c)
+{
+    uint64_t covered = (uint64_t)c->q->rt_entries << c->q->rb_bits;
+    int r = 0;
+
+    CO_LOCK_GUARD(&c->q->meta_lock);
+
+    if (c->rebuild) {
+        return 0; /* blocks cannot be read */
+    }
+    for (uint64_t i = 0; i < MAX(c->clusters, covered) && r == 0; i++) {
+        uint64_t found = i < c->clusters ? c->refs[i] : 0, stored;
+
+        if (i >= c->clusters && c->q->rt[i >> c->q->rb_bits] == 0) {
+            i |= (UINT64_C(1) << c->q->rb_bits) - 1; /* no block: all its counts are 0 */
+            continue;
+        }
+        r = qcow2_co_refcount_get(c->q, i, &stored);
+        if (r == 0 && stored != found) {
+            r = mend_count(c, i, stored, found);
+        }
+    }
+    if (r < 0) {
+        c->errors++;
+    }
+    return r;
+}
+
+/* --- COPIED --- */
+
+static bool is_copied_right(const Check *c, uint64_t entry, uint64_t host)
+{
+    uint64_t i = host >> c->q->cluster_bits;
+
+    return ((entry & QCOW2_COPIED) != 0) == (i < c->clusters && c->refs[i] == 1);
+}
+
+static bool entry_may_be_copied(const Check *c, uint64_t entry)
+{
+    Qcow2Type type = qcow2_entry_type(entry);
+
+    return (type == QCOW2_DATA || type == QCOW2_ZERO_ALLOC) &&
+           qcow2_entry_is_sane(entry & ~QCOW2_COPIED, c->q->h.version, c->q->cluster_bits,
+                               qcow2_file_end(c->q));
+}
+
+static int coroutine_fn copied_in_table(Check *c, uint64_t l1_index, uint8_t *table)
+{
+    Qcow2 *q = c->q;
+    uint64_t guest = l1_index << (q->cluster_bits + q->l2_bits), old;
+    int r = qcow2_co_l2_table(q, l1_index, table);
+
+    for (uint64_t i = 0; r == 0 && i < q->cluster_size / 8; i++) {
+        uint64_t entry = qcow2_get64(table + i * 8);
+
+        if (!entry_may_be_copied(c, entry) ||
+            is_copied_right(c, entry, entry & QCOW2_OFFSET_MASK)) {
+            continue;
+        }
+        c->corruptions++;
+        if (c->fix_all && q->l1[l1_index] & QCOW2_COPIED) {
+            r = qcow2_co_l2_set(q, guest + (i << q->cluster_bits), entry ^ QCOW2_COPIED, &old);
+            c->corruptions_fixed += r == 0;
+        }
+    }
+    return r;
+}
+
+static void copied_in_l1(Check *c, uint32_t i)
+{
+    Qcow2 *q = c->q;
+
+    if (is_copied_right(c, q->l1[i], q->l1[i] & QCOW2_OFFSET_MASK)) {
+        return;
+    }
+    c->corruptions++;
+    if (c->fix_all) {
+        q->l1[i] ^= QCOW2_COPIED;
+        g_array_append_val(q->l1_dirty, i);
+        c->corruptions_fixed++;
+    }
+}
+
+int coroutine_fn check_co_copied(Check *c)
+{
+    Qcow2 *q = c->q;
+    uint8_t *table = buf_try_alloc(q->cluster_size);
+    int r = table ? 0 : -ENOMEM;
+
+    for (uint32_t i = 0; i < q->h.l1_size && r == 0; i++) {
+        if (q->l1[i] && l1_entry_is_sane(q, q->l1[i])) {
+            copied_in_l1(c, i);
+            r = copied_in_table(c, i, table);
+        }
+    }
+    buf_free(table, q->cluster_size);
+    if (r < 0) {
+        c->errors++;
+    }
+    return r;
+}
+
+/* --- the whole --- */
+
+static int coroutine_fn prepare(Check *c)
+{
+    c->clusters = qcow2_file_end(c->q) >> c->q->cluster_bits;
+    c->total = (int64_t)DIV_ROUND_UP(c->q->h.size, c->q->cluster_size);
+    if (c->clusters * sizeof(*c->refs) > MAX_REFS_BYTES) {
+        return -EFBIG;
+    }
+    c->refs = g_try_new0(uint32_t, MAX(c->clusters, 1));
+    return c->refs ? 0 : -ENOMEM;
+}
+
+static int coroutine_fn run(Check *c)
+{
+    int r = prepare(c);
+
+    if (r == 0) {
+        r = check_co_references(c);
+    }
+    if (r == 0) {
+        r = check_co_refcounts(c);
+    }
+    if (r == 0 && c->rebuild && c->fix_all) {
+        r = check_co_rebuild(c);
+    }
+    if (r == 0) {
+        r = check_co_copied(c);
+    }
+    return r;
+}
+
+/* Once; the caller looks at what is left. */
+static int coroutine_fn check_once(Qcow2 *q, Check *c, bool fix_leaks, bool fix_all)
+{
+    bool write = fix_leaks || fix_all;
+    int r = 0;
+
+    *c = (Check){.q = q, .fix_leaks = fix_leaks, .fix_all = fix_all};
+    q->checking = true;
+    r = run(c);
+    if (r == 0 && write) {
+        r = qcow2_co_commit(q);
+    }
+    q->checking = false;
+    g_free(c->refs);
+    c->refs = NULL;
+    return r;
+}
+
+/* Nothing wrong is left: the image may say so. */
+static int coroutine_fn absolve(Qcow2 *q, const Check *c)
+{
+    bool clean = c->errors == 0 && c->corruptions == c->corruptions_fixed;
+    int r = 0;
+
+    if (clean) {
+        r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+        q->corrupt = q->corrupt && r < 0;
+    }
+    return r;
+}
+
+static bool coroutine_fn
+check_and_fix(Qcow2 *q, Check *c, bool fix_leaks, bool fix_all, GError **errp)
+{
+    int r = check_once(q, c, fix_leaks, fix_all);
+
+    if (r == 0 && fix_all) {
+        r = absolve(q, c);
+    }
+    return r == 0 || fail_errno(errp, -r, "Check failed");
+}
+
+static void report(const Check *c, ImageCheck *ret)
+{
+    uint64_t end = c->end << c->q->cluster_bits;
+
+    ret->check_errors = c->errors;
+    ret->corruptions = c->corruptions - c->corruptions_fixed;
+    ret->has_corruptions = ret->corruptions > 0;
+    ret->leaks = c->leaks - c->leaks_fixed;
+    ret->has_leaks = ret->leaks > 0;
+    ret->corruptions_fixed = c->corruptions_fixed;
+    ret->has_corruptions_fixed = ret->corruptions_fixed > 0;
+    ret->leaks_fixed = c->leaks_fixed;
+    ret->has_leaks_fixed = ret->leaks_fixed > 0;
+    ret->image_end_offset = (int64_t)end;
+    ret->has_image_end_offset = end > 0;
+    ret->total_clusters = c->total;
+    ret->has_total_clusters = c->total > 0;
+    ret->allocated_clusters = c->allocated;
+    ret->has_allocated_clusters = c->allocated > 0;
+    ret->fragmented_clusters = c->fragmented;
+    ret->has_fragmented_clusters = c->fragmented > 0;
+    ret->compressed_clusters = c->compressed;
+    ret->has_compressed_clusters = c->compressed > 0;
+}
+
+bool coroutine_fn
+qcow2_co_check(BlockNode *node, ImageCheck *ret, bool fix_leaks, bool fix_all, GError **errp)
+{
+    Qcow2 *q = qcow2_of(node);
+    Check c;
+
+    if (q->h.nb_snapshots > 0 || q->h.has_bitmaps) {
+        return fail(errp, "Images with internal snapshots or persistent bitmaps cannot be checked");
+    }
+    if (q->scratch) {
+        return fail(errp, "An image with the scratch policy cannot be checked while it is open");
+    }
+    if ((fix_leaks || fix_all) && node->flags.read_only) {
+        return fail(errp, "Image is read-only");
+    }
+    if (!node->flags.read_only && qcow2_co_commit(q) < 0) {
+        return fail(errp, "The image could not be written back before the check");
+    }
+    if (!check_and_fix(q, &c, fix_leaks, fix_all, errp)) {
+        return false;
+    }
+    report(&c, ret);
+    return true;
+}
+
+bool coroutine_fn qcow2_co_repair(Qcow2 *q, GError **errp)
+{
+    Check c;
+
+    if (!check_and_fix(q, &c, true, true, errp)) {
+        g_prefix_error(errp, "Could not repair dirty image: ");
+        return false;
+    }
+    if (c.errors || c.corruptions != c.corruptions_fixed) {
+        return fail(errp, "Could not repair dirty image: %" PRId64 " corruptions are left",
+                    c.corruptions - c.corruptions_fixed);
+    }
+    return true;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Discarding and zeroing: only entries change, no data is written.
+ *
+ * Source: qcow2 specification, the zero flag. A version 2 image has no zero
+ * flag, so with a backing file nothing can be discarded there and zeroes are
+ * written as data.
+ */
+#include "qcow2.h"
+#include "scratch.h"
+
+/* What the entry becomes; false: nothing changes. */
+static bool new_entry(const Qcow2 *q, uint64_t guest, uint64_t old, Qcow2Drop how, uint64_t *ret)
+{
+    bool shows_backing = guest < qcow2_backing_bytes(q);
+    Qcow2Type type = qcow2_entry_type(old);
+    uint64_t zero = q->h.version >= 3 ? QCOW2_L2_ZERO : 0;
+
+    switch (how) {
+    case QCOW2_DROP_FULL:
+        *ret = 0;
+        break;
+    case QCOW2_DROP_DISCARD:
+        if (type == QCOW2_UNALLOCATED && !shows_backing) {
+            return false;
+        }
+        *ret = zero;
+        break;
+    case QCOW2_DROP_ZERO:
+        if (type == QCOW2_UNALLOCATED && !shows_backing) {
+            return false;
+        }
+        *ret = type == QCOW2_DATA && zero ? old | zero : zero;
+        if (type == QCOW2_ZERO_ALLOC) {
+            return false;
+        }
+        break;
+    }
+    return *ret != old;
+}
+
+/* One cluster, under alloc_ranges. */
+static int coroutine_fn drop_cluster(Qcow2 *q, uint64_t guest, Qcow2Drop how)
+{
+    uint64_t old, entry = 0;
+    int r = qcow2_co_l2_get(q, guest, &old);
+
+    if (r < 0 || !new_entry(q, guest, old, how, &entry)) {
+        return r;
+    }
+    r = qcow2_co_l2_ensure(q, guest);
+    if (r == 0) {
+        r = qcow2_co_l2_set(q, guest, entry, &old);
+    }
+    if (r == 0 && (entry & QCOW2_OFFSET_MASK) == 0) {
+        qcow2_free_entry(q, old);
+    }
+    return r;
+}
+
+/* May the whole range be skipped because nothing there would change? */
+static bool nothing_to_do(const Qcow2 *q, const Qcow2Extent *e, uint64_t guest, Qcow2Drop how)
+{
+    if (e->type != QCOW2_UNALLOCATED) {
+        return false;
+    }
+    return how == QCOW2_DROP_FULL || guest >= qcow2_backing_bytes(q);
+}
+
+static int coroutine_fn drop_range(Qcow2 *q, uint64_t guest, uint64_t end, Qcow2Drop how)
+{
+    while (guest < end) {
+        Qcow2Extent e;
+        int r = qcow2_co_map(q, guest, end - guest, &e);
+
+        if (r < 0) {
+            return r;
+        }
+        if (!nothing_to_do(q, &e, guest, how)) {
+            e.bytes = q->cluster_size;
+            r = drop_cluster(q, guest, how);
+        }
+        if (r < 0) {
+            return r;
+        }
+        guest += e.bytes;
+    }
+    return 0;
+}
+
+/* Pieces, so that a request for everything does not keep everybody out. */
+#define PIECE_CLUSTERS 1024
+
+int coroutine_fn qcow2_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes, Qcow2Drop how)
+{
+    uint64_t end = guest + bytes;
+    int r = 0;
+
+    assert(IS_ALIGNED(guest, q->cluster_size) && IS_ALIGNED(bytes, q->cluster_size));
+    while (guest < end && r == 0) {
+        uint64_t span = UINT64_C(1) << (q->cluster_bits + q->l2_bits);
+        uint64_t piece = PIECE_CLUSTERS << q->cluster_bits;
+        CoRange range;
+        Qcow2Extent e;
+
+        r = qcow2_co_map(q, guest, end - guest, &e);
+        if (r < 0) {
+            break;
+        }
+        if (nothing_to_do(q, &e, guest, how)) {
+            guest += e.bytes;
+            continue;
+        }
+        piece = MIN(MIN(piece, span), end - guest);
+        co_range_lock(&q->alloc_ranges, &range, guest, piece, CO_RANGE_EXCLUSIVE);
+        r = drop_range(q, guest, guest + piece, how);
+        co_range_unlock(&q->alloc_ranges, &range);
+        guest += piece;
+    }
+    return r;
+}
+
+/* --- requests --- */
+
+/* The whole clusters of a request; the last one of the image counts as whole. */
+static void whole_clusters(const Qcow2 *q, uint64_t offset, uint64_t bytes, uint64_t *ret_start,
+                           uint64_t *ret_end)
+{
+    uint64_t end = offset + bytes;
+
+    *ret_start = ALIGN_UP(offset, q->cluster_size);
+    *ret_end = end >= q->h.size ? ALIGN_UP(end, q->cluster_size) : ALIGN_DOWN(end, q->cluster_size);
+    *ret_end = MAX(*ret_end, *ret_start);
+}
+
+static bool any_backing(const Qcow2 *q, uint64_t offset)
+{
+    return offset < qcow2_backing_bytes(q);
+}
+
+int coroutine_fn qcow2_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    Qcow2 *q = qcow2_of(node);
+    uint64_t start, end;
+    unsigned parity;
+    int r = 0;
+
+    if (!qcow2_is_usable(q)) {
+        return -EIO;
+    }
+    if (q->scratch) {
+        return scratch_co_zero(q, (uint64_t)offset, (uint64_t)bytes, true);
+    }
+    if (q->h.version < 3 && any_backing(q, (uint64_t)offset)) {
+        return -ENOTSUP;
+    }
+    whole_clusters(q, (uint64_t)offset, (uint64_t)bytes, &start, &end);
+    parity = qcow2_enter(q);
+    if (end > start) {
+        r = qcow2_co_drop(q, start, end - start, QCOW2_DROP_DISCARD);
+    }
+    qcow2_leave(q, parity);
+    return r == 0 ? qcow2_co_relieve(q) : r;
+}
+
+int coroutine_fn
+qcow2_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
+{
+    Qcow2 *q = qcow2_of(node);
+    Qcow2Drop how = flags & REQ_MAY_UNMAP ? QCOW2_DROP_DISCARD : QCOW2_DROP_ZERO;
+    uint64_t start, end;
+    unsigned parity;
+    int r;
+
+    if (!qcow2_is_usable(q)) {
+        return -EIO;
+    }
+    if (q->scratch) {
+        return scratch_co_zero(q, (uint64_t)offset, (uint64_t)bytes, false);
+    }
+    if (q->h.version < 3 && any_backing(q, (uint64_t)offset)) {
+        return -ENOTSUP;
+    }
+    whole_clusters(q, (uint64_t)offset, (uint64_t)bytes, &start, &end);
+    /* The core cuts requests at pwrite_zeroes_alignment: what is left is less than a cluster. */
+    if (start != (uint64_t)offset || end < (uint64_t)(offset + bytes)) {
+        return -ENOTSUP;
+    }
+    parity = qcow2_enter(q);
+    r = qcow2_co_drop(q, start, end - start, how);
+    qcow2_leave(q, parity);
+    return r == 0 ? qcow2_co_relieve(q) : r;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* qcow2 images through a backend: what is written is read, and the image stays sound. */
+#include "qcow2-disk.h"
+#include "vtest.h"
+
+#include <glib/gstdio.h>
+
+static Memdisk *new_disk(void)
+{
+    return memdisk_new(&(MemdiskOptions){.length = 0});
+}
+
+static void coroutine_fn create(Memdisk *disk, uint64_t size, unsigned cluster_bits, bool v2)
+{
+    GError *err = NULL;
+
+    qcow2_disk_create(disk,
+                      (BlockdevCreateOptionsQcow2){
+                          .size = size,
+                          .has_cluster_size = true,
+                          .cluster_size = UINT64_C(1) << cluster_bits,
+                          .has_version = true,
+                          .version = v2 ? BLOCKDEV_QCOW2_VERSION_V2 : BLOCKDEV_QCOW2_VERSION_V3,
+                      },
+                      &err);
+    g_assert_no_error(err);
+}
+
+static void coroutine_fn write_byte(Qcow2Disk *d, int64_t offset, size_t bytes, uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, byte, bytes);
+    g_assert_cmpint(backend_co_pwrite(d->be, offset, buf, bytes, 0), ==, 0);
+}
+
+static void coroutine_fn assert_byte(Qcow2Disk *d, int64_t offset, size_t bytes, uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, ~byte, bytes);
+    g_assert_cmpint(backend_co_pread(d->be, offset, buf, bytes), ==, 0);
+    for (size_t i = 0; i < bytes; i++) {
+        g_assert_cmphex(buf[i], ==, byte);
+    }
+}
+
+/* --- writing and reading back, all cluster sizes, both versions --- */
+
+static void coroutine_fn round_trip(unsigned cluster_bits, bool v2)
+{
+    uint64_t cluster = UINT64_C(1) << cluster_bits, size = 40 * cluster + 512;
+    Memdisk *disk = new_disk();
+    Qcow2Disk d;
+
+    create(disk, size, cluster_bits, v2);
+    d = qcow2_disk_open(disk, "img", "");
+    g_assert_cmpint(backend_length(d.be), ==, size);
+    assert_byte(&d, 0, 4096, 0);
+    write_byte(&d, 100, 1000, 0x11);
+    write_byte(&d, 3 * cluster - 100, 2 * cluster + 300, 0x22);
+    write_byte(&d, size - 512, 512, 0x33);
+    qcow2_disk_assert_clean(&d);
+    qcow2_disk_close(&d);
+
+    d = qcow2_disk_open(disk, "img", "");
+    assert_byte(&d, 0, 100, 0);
+    assert_byte(&d, 100, 1000, 0x11);
+    assert_byte(&d, 3 * cluster - 100, 2 * cluster + 300, 0x22);
+    assert_byte(&d, 5 * cluster + 200, cluster, 0);
+    assert_byte(&d, size - 512, 512, 0x33);
+    qcow2_disk_assert_clean(&d);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+
+static void coroutine_fn test_round_trip(void)
+{
+    for (unsigned bits = 9; bits <= 21; bits++) {
+        round_trip(bits, false);
+        round_trip(bits, true);
+    }
+}
+VTEST("/qcow2/io/round-trip", test_round_trip)
+
+/* --- a table of refcount widths --- */
+
+static void coroutine_fn test_refcount_widths(void)
+{
+    for (int64_t bits = 1; bits <= 64; bits *= 2) {
+        Memdisk *disk = new_disk();
+        GError *err = NULL;
+        Qcow2Disk d;
+
+        qcow2_disk_create(disk,
+                          (BlockdevCreateOptionsQcow2){.size = MiB,
+                                                       .has_cluster_size = true,
+                                                       .cluster_size = 512,
+                                                       .has_refcount_bits = true,
+                                                       .refcount_bits = bits},
+                          &err);
+        g_assert_no_error(err);
+        d = qcow2_disk_open(disk, "img", "");
+        write_byte(&d, 0, MiB, 0x5a); /* needs several blocks, or a larger table */
+        g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+        qcow2_disk_assert_clean(&d);
+        assert_byte(&d, 0, MiB, 0x5a);
+        qcow2_disk_close(&d);
+        memdisk_free(disk);
+    }
+}
+VTEST("/qcow2/io/refcount-widths", test_refcount_widths)
+
+/* --- discarding --- */
+
+static void coroutine_fn test_discard_frees_after_flush(void)
+{
+    Memdisk *disk = new_disk();
+    int64_t length;
+    Qcow2Disk d;
+
+    create(disk, 16 * MiB, 16, false);
+    d = qcow2_disk_open(disk, "img", "");
+    write_byte(&d, 0, 4 * MiB, 0x77);
+    g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    g_assert_cmpint(backend_co_pdiscard(d.be, 0, 4 * MiB), ==, 0);
+    assert_byte(&d, 0, 4 * MiB, 0x77); /* discard=ignore */
+    qcow2_disk_close(&d);
+
+    d = qcow2_disk_open(disk, "img", ",\"discard\":\"unmap\"");
+    g_assert_cmpint(backend_co_pdiscard(d.be, 0, 4 * MiB), ==, 0);
+    assert_byte(&d, 0, 4 * MiB, 0);
+    g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    length = memdisk_length(disk);
+    write_byte(&d, 8 * MiB, 4 * MiB, 0x78); /* takes the same clusters */
+    g_assert_cmpint(memdisk_length(disk), ==, length);
+    qcow2_disk_assert_clean(&d);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+VTEST("/qcow2/io/discard", test_discard_frees_after_flush)
+
+/* --- emptying --- */
+
+static void coroutine_fn empty(unsigned cluster_bits, bool v2)
+{
+    Memdisk *disk = new_disk();
+    Qcow2Disk d;
+
+    create(disk, 8 * MiB, cluster_bits, v2);
+    d = qcow2_disk_open(disk, "img", "");
+    for (int round = 0; round < 3; round++) {
+        write_byte(&d, MiB, MiB, 0x42);
+        write_byte(&d, 5 * MiB + 7, 100000, 0x43);
+        g_assert_cmpint(backend_co_make_empty(d.be), ==, 0);
+        assert_byte(&d, 0, 8 * MiB, 0);
+        qcow2_disk_assert_clean(&d);
+    }
+    write_byte(&d, MiB, MiB, 0x44);
+    qcow2_disk_close(&d);
+    d = qcow2_disk_open(disk, "img", "");
+    assert_byte(&d, MiB, MiB, 0x44);
+    qcow2_disk_assert_clean(&d);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+
+static void coroutine_fn test_empty(void)
+{
+    empty(16, false);
+    empty(16, true);
+    empty(9, false);
+    empty(9, true);
+    empty(21, false);
+}
+VTEST("/qcow2/io/make-empty", test_empty)
+
+/* --- resizing --- */
+
+static void coroutine_fn test_resize(void)
+{
+    Memdisk *disk = new_disk();
+    GError *err = NULL;
+    Qcow2Disk d;
+
+    create(disk, 64 * KiB, 9, false);
+    d = qcow2_disk_open(disk, "img", "");
+    write_byte(&d, 0, 64 * KiB, 0x10);
+    backend_co_truncate(d.be, 4 * MiB, true, BLOCK_PREALLOC_OFF, 0, &err);
+    g_assert_no_error(err);
+    assert_byte(&d, 0, 64 * KiB, 0x10);
+    assert_byte(&d, 64 * KiB, MiB, 0);
+    write_byte(&d, 3 * MiB, MiB, 0x20);
+    qcow2_disk_assert_clean(&d);
+    backend_co_truncate(d.be, 1536, true, BLOCK_PREALLOC_OFF, 0, &err);
+    g_assert_no_error(err);
+    backend_co_truncate(d.be, 8 * MiB, true, BLOCK_PREALLOC_METADATA, 0, &err);
+    g_assert_no_error(err);
+    assert_byte(&d, 0, 1536, 0x10);
+    assert_byte(&d, 1536, 8 * MiB - 1536, 0);
+    qcow2_disk_assert_clean(&d);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+VTEST("/qcow2/io/resize", test_resize)
+
+/* --- backing files --- */
+
+static void coroutine_fn test_backing(void)
+{
+    Memdisk *below = new_disk(), *above = new_disk();
+    Qcow2Disk b, a;
+
+    create(below, MiB, 16, false);
+    create(above, 2 * MiB, 12, false);
+    b = qcow2_disk_open(below, "base", "");
+    write_byte(&b, 0, MiB, 0x66);
+    a = qcow2_disk_open(above, "top", ",\"discard\":\"unmap\",\"backing\":\"base\"");
+    assert_byte(&a, 0, MiB, 0x66);
+    assert_byte(&a, MiB, MiB, 0);
+    write_byte(&a, 5000, 10, 0x77); /* the rest of the cluster is copied */
+    assert_byte(&a, 4096, 904, 0x66);
+    assert_byte(&a, 5000, 10, 0x77);
+    assert_byte(&a, 5010, 4096, 0x66);
+    g_assert_cmpint(backend_co_pwrite_zeroes(a.be, 8192, 65536, REQ_MAY_UNMAP), ==, 0);
+    assert_byte(&a, 8192, 65536, 0);
+    g_assert_cmpint(backend_co_pdiscard(a.be, 131072, 4096), ==, 0);
+    assert_byte(&a, 131072, 4096, 0);
+    g_assert_cmpint(backend_co_make_empty(a.be), ==, 0);
+    assert_byte(&a, 0, MiB, 0x66);
+    qcow2_disk_assert_clean(&a);
+    qcow2_disk_close(&a);
+    qcow2_disk_close(&b);
+    memdisk_free(above);
+    memdisk_free(below);
+}
+VTEST("/qcow2/io/backing", test_backing)
