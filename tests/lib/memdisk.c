@@ -225,14 +225,33 @@ static void crash_change(Memdisk *d, const Change *ch, Choices *c)
     }
 }
 
+/* What was written behind the new end of the disk cannot come back. */
+static void forget_changes(Memdisk *d, int64_t length)
+{
+    for (guint i = d->changes->len; i-- > 0;) {
+        Change *ch = g_ptr_array_index(d->changes, i);
+
+        if (ch->offset >= length) {
+            g_ptr_array_remove_index(d->changes, i);
+        } else {
+            ch->bytes = MIN(ch->bytes, length - ch->offset);
+        }
+    }
+}
+
 void memdisk_crash(Memdisk *d, Choices *c)
 {
     for (size_t i = 0; i < d->changes->len; i++) {
         crash_change(d, g_ptr_array_index(d->changes, i), c);
     }
+    int64_t had = d->length;
+
     g_ptr_array_set_size(d->changes, 0);
     d->length = MIN(d->durable_length, (int64_t)d->capacity);
     memcpy(d->live, d->durable, d->length);
+    if (had > d->length) { /* a disk that grows again grows by zeroes */
+        memset(d->live + d->length, 0, had - d->length);
+    }
     d->power_cycles++;
     memdisk_stall(d, false);
 }
@@ -460,6 +479,7 @@ memdisk_co_truncate(BlockNode *node, int64_t length, bool exact, BlockPreallocMo
     if (length < d->length) {
         memset(d->live + length, 0, d->length - length);
         memset(d->durable + length, 0, d->length - length);
+        forget_changes(d, length);
     }
     d->length = d->durable_length = length;
     node->length = length;

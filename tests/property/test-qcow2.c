@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A qcow2 image is a disk, through requests in parallel, emptying, reopening
+ * and power cuts.
+ *
+ * The model keeps, for each sector, what it reads as and what a power cut may
+ * leave there. Each write has a byte of its own. Sound means: what is read is
+ * allowed, and the checker finds no corruption; leaks only after a cut.
+ */
+#include "qcow2-disk.h"
+#include "util/sync.h"
+#include "vtest.h"
+
+#define SECTOR      512
+#define MAX_SECTORS 512
+#define BELOW       250 /* content of the backing file */
+
+typedef struct World {
+    Choices *c;
+    Memdisk *disk, *below;
+    Qcow2Disk base, img;
+    const char *options;
+    uint64_t sectors, below_sectors;
+    unsigned cluster_bits;
+    bool v2, scratch, leaks_allowed;
+    uint8_t next_tag;
+    uint8_t now[MAX_SECTORS];
+    uint8_t allowed[MAX_SECTORS][32]; /* bit per byte value */
+} World;
+
+/* --- the model --- */
+
+static void model_allow(World *w, uint64_t s, uint8_t tag)
+{
+    w->allowed[s][tag / 8] |= 1 << (tag % 8);
+}
+
+static bool model_is_allowed(const World *w, uint64_t s, uint8_t tag)
+{
+    return w->allowed[s][tag / 8] & (1 << (tag % 8));
+}
+
+static void model_settle(World *w)
+{
+    for (uint64_t s = 0; s < w->sectors; s++) {
+        memset(w->allowed[s], 0, 32);
+        model_allow(w, s, w->now[s]);
+    }
+}
+
+static uint8_t model_initial(const World *w, uint64_t s)
+{
+    return s < w->below_sectors ? BELOW : 0;
+}
+
+static void model_write(World *w, uint64_t s, uint64_t n, uint8_t tag)
+{
+    for (uint64_t i = s; i < s + n; i++) {
+        model_allow(w, i, tag);
+        w->now[i] = tag;
+    }
+}
+
+static void model_empty(World *w)
+{
+    for (uint64_t s = 0; s < w->sectors; s++) {
+        model_allow(w, s, model_initial(w, s));
+        w->now[s] = model_initial(w, s);
+    }
+}
+
+/* --- the image --- */
+
+static void coroutine_fn open_image(World *w)
+{
+    w->img = qcow2_disk_open(w->disk, "img", w->options);
+}
+
+/* Every sector holds one of the values that are allowed there; that is what it holds now. */
+static void coroutine_fn read_back(World *w, bool exact)
+{
+    size_t bytes = w->sectors * SECTOR;
+    uint8_t *buf = g_malloc(bytes);
+
+    g_assert_cmpint(backend_co_pread(w->img.be, 0, buf, bytes), ==, 0);
+    for (uint64_t s = 0; s < w->sectors; s++) {
+        uint8_t tag = buf[s * SECTOR];
+
+        for (int i = 1; i < SECTOR; i++) {
+            g_assert_cmphex(buf[s * SECTOR + i], ==, tag);
+        }
+        if (exact) {
+            g_assert_cmphex(tag, ==, w->now[s]);
+        }
+        g_assert_true(model_is_allowed(w, s, tag));
+        w->now[s] = tag;
+    }
+    g_free(buf);
+}
+
+static void coroutine_fn check_image(World *w)
+{
+    ImageCheck check = {0};
+
+    if (w->img.node->drv->co_check && !w->scratch) {
+        check = qcow2_disk_check(&w->img);
+        g_assert_cmpint(check.check_errors, ==, 0);
+        g_assert_cmpint(check.corruptions, ==, 0);
+        g_assert_true(w->leaks_allowed || check.leaks == 0);
+    }
+}
+
+static void coroutine_fn create_disks(World *w)
+{
+    GError *err = NULL;
+
+    w->disk = memdisk_new(&(MemdiskOptions){.latency_ns = NS_PER_MS, .jitter_ns = NS_PER_MS});
+    qcow2_disk_create(w->disk,
+                      (BlockdevCreateOptionsQcow2){.size = w->sectors * SECTOR,
+                                                   .has_cluster_size = true,
+                                                   .cluster_size = UINT64_C(1) << w->cluster_bits,
+                                                   .has_version = true,
+                                                   .version = w->v2 ? BLOCKDEV_QCOW2_VERSION_V2
+                                                                    : BLOCKDEV_QCOW2_VERSION_V3},
+                      &err);
+    g_assert_no_error(err);
+    if (w->below_sectors) {
+        w->below = memdisk_new(&(MemdiskOptions){});
+        qcow2_disk_create(w->below, (BlockdevCreateOptionsQcow2){.size = w->below_sectors * SECTOR},
+                          &err);
+        g_assert_no_error(err);
+        w->base = qcow2_disk_open(w->below, "base", "");
+        for (uint64_t s = 0; s < w->below_sectors; s++) {
+            uint8_t buf[SECTOR];
+
+            memset(buf, BELOW, SECTOR);
+            g_assert_cmpint(backend_co_pwrite(w->base.be, s * SECTOR, buf, SECTOR, 0), ==, 0);
+        }
+    }
+}
+
+static void coroutine_fn world_begin(World *w, Choices *c, bool scratch)
+{
+    *w = (World){.c = c, .scratch = scratch};
+    w->cluster_bits = choose_in(c, 9, 14);
+    w->sectors = choose_in(c, 1, MAX_SECTORS);
+    w->v2 = choose(c);
+    w->below_sectors = choose(c) ? choose_in(c, 1, MAX_SECTORS) : 0;
+    w->options =
+        scratch
+            ? (w->below_sectors
+                   ? ",\"discard\":\"unmap\",\"backing\":\"base\",\"metadata-policy\":\"scratch\""
+                   : ",\"discard\":\"unmap\",\"metadata-policy\":\"scratch\"")
+            : (w->below_sectors ? ",\"discard\":\"unmap\",\"backing\":\"base\""
+                                : ",\"discard\":\"unmap\"");
+    for (uint64_t s = 0; s < w->sectors; s++) {
+        w->now[s] = model_initial(w, s);
+    }
+    model_settle(w);
+    create_disks(w);
+    open_image(w);
+}
+
+static void coroutine_fn world_end(World *w)
+{
+    qcow2_disk_close(&w->img);
+    if (w->below) {
+        qcow2_disk_close(&w->base);
+        memdisk_free(w->below);
+    }
+    memdisk_free(w->disk);
+}
+
+/* --- operations --- */
+
+static void choose_range(World *w, uint64_t *s, uint64_t *n)
+{
+    *s = choose_in(w->c, 0, w->sectors - 1);
+    *n = choose_in(w->c, 1, w->sectors - *s);
+}
+
+typedef struct Write {
+    World *w;
+    uint64_t s, n;
+    uint8_t tag;
+    int r;
+    CoGroup *group;
+} Write;
+
+static int coroutine_fn do_write(void *opaque)
+{
+    Write *wr = opaque;
+    size_t bytes = wr->n * SECTOR;
+    uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, wr->tag, bytes);
+    wr->r = backend_co_pwrite(wr->w->img.be, wr->s * SECTOR, buf, bytes, 0);
+    g_free(buf);
+    return 0;
+}
+
+static uint8_t new_tag(World *w)
+{
+    w->next_tag = w->next_tag % 200 + 1;
+    return w->next_tag;
+}
+
+/* Several writes at once; they do not overlap, so their order does not matter. */
+static void coroutine_fn op_writes(World *w, bool cut)
+{
+    Write writes[8];
+    CoGroup group = {0};
+    uint64_t at = 0;
+    unsigned n = 0;
+
+    while (n < 8 && at < w->sectors) {
+        Write *wr = &writes[n];
+
+        wr->w = w;
+        wr->s = choose_in(w->c, at, w->sectors - 1);
+        wr->n = choose_in(w->c, 1, MIN(w->sectors - wr->s, UINT64_C(96)));
+        wr->tag = new_tag(w);
+        at = wr->s + wr->n;
+        n++;
+        if (!choose(w->c)) {
+            break;
+        }
+    }
+    for (unsigned i = 0; i < n; i++) {
+        model_write(w, writes[i].s, writes[i].n, writes[i].tag);
+        co_group_spawn(&group, do_write, &writes[i]);
+    }
+    if (cut) {
+        co_sleep_ns((int64_t)choose_in(w->c, 0, 12 * NS_PER_MS));
+        memdisk_crash(w->disk, w->c);
+    }
+    co_group_wait(&group);
+    for (unsigned i = 0; i < n && !cut; i++) {
+        g_assert_cmpint(writes[i].r, ==, 0);
+    }
+}
+
+static void coroutine_fn op_zero(World *w)
+{
+    uint64_t s, n;
+
+    choose_range(w, &s, &n);
+    model_write(w, s, n, 0);
+    g_assert_cmpint(backend_co_pwrite_zeroes(w->img.be, s * SECTOR, n * SECTOR,
+                                             choose(w->c) ? REQ_MAY_UNMAP : 0),
+                    ==, 0);
+}
+
+/* Advisory: each sector is as before or zero afterwards. */
+static void coroutine_fn op_discard(World *w)
+{
+    uint64_t s, n;
+
+    choose_range(w, &s, &n);
+    for (uint64_t i = s; i < s + n; i++) {
+        model_allow(w, i, 0);
+    }
+    g_assert_cmpint(backend_co_pdiscard(w->img.be, s * SECTOR, n * SECTOR), ==, 0);
+    read_back(w, false);
+}
+
+static void coroutine_fn op_empty(World *w)
+{
+    model_empty(w);
+    g_assert_cmpint(backend_co_make_empty(w->img.be), ==, 0);
+    if (!w->scratch) {
+        model_settle(w);
+    }
+}
+
+static void coroutine_fn op_flush(World *w)
+{
+    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+    if (!w->scratch) {
+        model_settle(w);
+    }
+}
+
+/*
+ * What is on disk after a cut is sound before anything repairs it, unless it
+ * says it is dirty; after a clean close it is not dirty and nothing leaks.
+ */
+static void coroutine_fn look_at_closed(World *w, bool cut)
+{
+    g_autofree char *options = g_strdup_printf("%s,\"read-only\":true", w->options);
+    Qcow2Disk d = qcow2_disk_open(w->disk, "closed", options);
+    BlockInfoData info = {0};
+
+    node_get_info(d.node, &info);
+    g_assert_true(cut || !info.is_dirty);
+    if (!info.is_dirty) {
+        ImageCheck check = qcow2_disk_check(&d);
+
+        g_assert_cmpint(check.check_errors, ==, 0);
+        g_assert_cmpint(check.corruptions, ==, 0);
+        g_assert_true(cut || w->leaks_allowed || check.leaks == 0);
+    }
+    qcow2_disk_close(&d);
+}
+
+static void coroutine_fn op_reopen(World *w)
+{
+    qcow2_disk_close(&w->img);
+    look_at_closed(w, false);
+    open_image(w);
+    model_settle(w);
+    if (w->scratch) {
+        read_back(w, true); /* a clean close keeps the content ... */
+        op_empty(w);        /* ... and the policy waits until it is gone */
+    }
+}
+
+static void coroutine_fn after_cut(World *w)
+{
+    qcow2_disk_close(&w->img);
+    look_at_closed(w, true);
+    open_image(w);
+    w->leaks_allowed = true;
+    if (w->scratch) {
+        model_empty(w); /* worthless means: empty */
+        model_settle(w);
+    }
+    read_back(w, w->scratch);
+    model_settle(w);
+}
+
+static void coroutine_fn apply(World *w)
+{
+    static const unsigned weights[] = {10, 3, 2, 1, 3, 2, 2, 2};
+
+    switch (choose_weighted(w->c, weights, G_N_ELEMENTS(weights))) {
+    case 0:
+        op_writes(w, false);
+        break;
+    case 1:
+        op_zero(w);
+        break;
+    case 2:
+        op_discard(w);
+        break;
+    case 3:
+        op_empty(w);
+        break;
+    case 4:
+        op_flush(w);
+        break;
+    case 5:
+        op_reopen(w);
+        break;
+    case 6:
+        op_writes(w, true);
+        after_cut(w);
+        break;
+    case 7:
+        memdisk_crash(w->disk, w->c);
+        after_cut(w);
+        break;
+    }
+}
+
+static void coroutine_fn run_world(void *opaque, bool scratch)
+{
+    World *w = g_new(World, 1);
+
+    world_begin(w, opaque, scratch);
+    while (choose_more(w->c, 12)) {
+        apply(w);
+        read_back(w, true);
+        check_image(w);
+    }
+    op_reopen(w);
+    read_back(w, true);
+    world_end(w);
+    g_free(w);
+}
+
+static void coroutine_fn run_ordered(void *opaque)
+{
+    run_world(opaque, false);
+}
+
+static void coroutine_fn run_scratch(void *opaque)
+{
+    run_world(opaque, true);
+}
+
+static void prop_is_a_disk(Choices *c)
+{
+    vtest_run(run_ordered, c, 0);
+}
+PROPERTY("/qcow2/is-a-disk", prop_is_a_disk)
+
+static void prop_scratch_is_a_disk(Choices *c)
+{
+    vtest_run(run_scratch, c, 0);
+}
+PROPERTY("/qcow2/scratch-is-a-disk", prop_scratch_is_a_disk)
