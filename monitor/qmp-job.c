@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Handlers of qapi/job.json. */
+/*
+ * Handlers of qapi/job.json: jobs that exist.
+ *
+ * The block-job-* commands are those of old: they know block jobs only, and an
+ * unknown one has an error class of its own.
+ */
 #include "block/job.h"
 #include "qapi/commands.h"
+#include "util/error.h"
 
 JobInfoArray *coroutine_fn
 qmp_query_jobs(GError **errp)
@@ -13,4 +19,173 @@ BlockJobInfoArray *coroutine_fn
 qmp_query_block_jobs(GError **errp)
 {
     return job_query_block();
+}
+
+static Job *
+find_for(const char *id, JobVerb verb, GError **errp)
+{
+    Job *job = job_find(id);
+
+    if (!job) {
+        return fail(errp, "Job not found"), NULL;
+    }
+    return job_verb_allowed(job, verb, errp) ? job : NULL;
+}
+
+static Job *
+find_block_job_for(const char *id, JobVerb verb, GError **errp)
+{
+    Job *job = job_find(id);
+
+    if (!job || !job_is_block_job(job)) {
+        return fail_class(errp, ERROR_CLASS_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id),
+               NULL;
+    }
+    return job_verb_allowed(job, verb, errp) ? job : NULL;
+}
+
+static bool
+finalize(Job *job)
+{
+    job_finalize(job);
+    return true;
+}
+
+static bool
+dismiss(Job *job)
+{
+    job_dismiss(job);
+    return true;
+}
+
+bool coroutine_fn
+qmp_job_pause(const QmpJobPauseArgs *args, GError **errp)
+{
+    Job *job = find_for(args->id, JOB_VERB_PAUSE, errp);
+
+    return job && job_user_pause(job, errp);
+}
+
+bool coroutine_fn
+qmp_job_resume(const QmpJobResumeArgs *args, GError **errp)
+{
+    Job *job = find_for(args->id, JOB_VERB_RESUME, errp);
+
+    return job && job_user_resume(job, errp);
+}
+
+bool coroutine_fn
+qmp_job_cancel(const QmpJobCancelArgs *args, GError **errp)
+{
+    Job *job = find_for(args->id, JOB_VERB_CANCEL, errp);
+
+    if (!job) {
+        return false;
+    }
+    job_cancel(job, true);
+    return true;
+}
+
+bool coroutine_fn
+qmp_job_complete(const QmpJobCompleteArgs *args, GError **errp)
+{
+    Job *job = find_for(args->id, JOB_VERB_COMPLETE, errp);
+
+    return job && job_complete(job, errp);
+}
+
+bool coroutine_fn
+qmp_job_finalize(const QmpJobFinalizeArgs *args, GError **errp)
+{
+    Job *job = find_for(args->id, JOB_VERB_FINALIZE, errp);
+
+    return job && finalize(job);
+}
+
+bool coroutine_fn
+qmp_job_dismiss(const QmpJobDismissArgs *args, GError **errp)
+{
+    Job *job = find_for(args->id, JOB_VERB_DISMISS, errp);
+
+    return job && dismiss(job);
+}
+
+/* --- block-job-* --- */
+
+bool coroutine_fn
+qmp_block_job_pause(const QmpBlockJobPauseArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->device, JOB_VERB_PAUSE, errp);
+
+    return job && job_user_pause(job, errp);
+}
+
+bool coroutine_fn
+qmp_block_job_resume(const QmpBlockJobResumeArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->device, JOB_VERB_RESUME, errp);
+
+    return job && job_user_resume(job, errp);
+}
+
+bool coroutine_fn
+qmp_block_job_complete(const QmpBlockJobCompleteArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->device, JOB_VERB_COMPLETE, errp);
+
+    return job && job_complete(job, errp);
+}
+
+bool coroutine_fn
+qmp_block_job_finalize(const QmpBlockJobFinalizeArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->id, JOB_VERB_FINALIZE, errp);
+
+    return job && finalize(job);
+}
+
+bool coroutine_fn
+qmp_block_job_dismiss(const QmpBlockJobDismissArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->id, JOB_VERB_DISMISS, errp);
+
+    return job && dismiss(job);
+}
+
+bool coroutine_fn
+qmp_block_job_cancel(const QmpBlockJobCancelArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->device, JOB_VERB_CANCEL, errp);
+
+    if (!job) {
+        return false;
+    }
+    if (job_is_user_paused(job) && !args->force) {
+        return fail(errp, "The block job for device '%s' is currently paused", args->device);
+    }
+    job_cancel(job, args->force);
+    return true;
+}
+
+bool coroutine_fn
+qmp_block_job_set_speed(const QmpBlockJobSetSpeedArgs *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->device, JOB_VERB_SET_SPEED, errp);
+
+    if (!job) {
+        return false;
+    }
+    if (args->speed < 0) {
+        return fail(errp, "Parameter 'speed' expects a non-negative value");
+    }
+    job_set_speed(job, args->speed);
+    return true;
+}
+
+bool coroutine_fn
+qmp_block_job_change(const BlockJobChangeOptions *args, GError **errp)
+{
+    Job *job = find_block_job_for(args->id, JOB_VERB_CHANGE, errp);
+
+    return job && job_change(job, args, errp);
 }

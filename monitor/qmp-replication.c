@@ -71,3 +71,39 @@ qmp_xen_colo_do_checkpoint(GError **errp)
 {
     return replication_co_checkpoint_all(NULL, errp);
 }
+
+COLOStatus *coroutine_fn
+qmp_query_colo_status(GError **errp)
+{
+    COLOStatus *status = g_new0(COLOStatus, 1);
+
+    status->mode = COLO_MODE_NONE;
+    status->last_mode = COLO_MODE_NONE;
+    status->reason = COLO_EXIT_REASON_NONE;
+    return status;
+}
+
+/* Does a disk of this process run, or has its failover failed? */
+static bool
+is_replicating(void)
+{
+    g_autoptr(ReplicationInfoArray) all = replication_query();
+
+    for (size_t i = 0; i < all->n; i++) {
+        ReplicationStage stage = all->items[i]->stage;
+
+        if (stage == REPLICATION_STAGE_RUNNING || stage == REPLICATION_STAGE_FAILOVER_FAILED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool coroutine_fn
+qmp_x_colo_lost_heartbeat(GError **errp)
+{
+    if (!is_replicating()) {
+        return fail(errp, "Not in COLO state: no replication is running");
+    }
+    return replication_co_stop_all(NULL, true, errp);
+}

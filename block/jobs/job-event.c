@@ -37,6 +37,9 @@ job_tell_pending(Job *job)
 {
     BlockJobPendingEvent ev = {.type = job->drv->type, .id = job->id};
 
+    if (!job_is_block_job(job)) {
+        return;
+    }
     event_emit_block_job_pending(&ev);
 }
 
@@ -78,7 +81,7 @@ job_tell_end(Job *job)
         .error = (char *)job_error_text(job),
     };
 
-    if (!job->id) {
+    if (!job->id || !job_is_block_job(job)) {
         return;
     }
     if (job->ret == -ECANCELED) {

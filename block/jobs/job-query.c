@@ -63,13 +63,19 @@ job_query_block(void)
     GPtrArray *items = g_ptr_array_new();
 
     for (Job *j = job_first(); j; j = j->next) {
-        if (j->id) {
+        if (j->id && job_is_block_job(j)) {
             g_ptr_array_add(items, block_job_info(j));
         }
     }
     a->n = items->len;
     a->items = (BlockJobInfo **)g_ptr_array_free(items, FALSE);
     return a;
+}
+
+bool
+job_is_user_paused(const Job *job)
+{
+    return job->user_paused;
 }
 
 bool

@@ -40,6 +40,8 @@ typedef struct JobProgress {
 /* --- jobs by name; internal ones have none --- */
 
 Job *job_find(const char *id);
+/** job_is_block_job() - for the block-job-* commands and events: works on nodes of the graph */
+bool job_is_block_job(const Job *job);
 JobProgress job_progress(const Job *job);
 
 /** job_co_cancel() - force the job to end and wait until it has: done() has returned */
@@ -59,6 +61,7 @@ void job_finalize(Job *job);
 void job_dismiss(Job *job);
 bool job_user_pause(Job *job, GError **errp);
 bool job_user_resume(Job *job, GError **errp);
+bool job_is_user_paused(const Job *job);
 void job_set_speed(Job *job, uint64_t bytes_per_s);
 bool job_change(Job *job, const BlockJobChangeOptions *opts, GError **errp);
 
@@ -98,5 +101,13 @@ Job *coroutine_fn mirror_co_start(const JobOptions *o, const MirrorOptions *m, B
 /** backup_none_co_start() - blockdev-backup with sync=none: copy-before-write until cancelled */
 Job *coroutine_fn backup_none_co_start(const JobOptions *o, BlockNode *source, BlockNode *target,
                                        const char *filter_name, GError **errp);
+
+/**
+ * create_job_start() - blockdev-create: make an image
+ * @opts: stays the caller's
+ *
+ * No block job. It has to be dismissed, whatever @o says.
+ */
+Job *create_job_start(const JobOptions *o, const BlockdevCreateOptions *opts, GError **errp);
 
 #endif

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/blockdev.h"
+#include "block/export.h"
 #include "monitor/chardev.h"
 #include "monitor/machine.h"
 #include "monitor/monitor.h"
@@ -81,17 +83,28 @@ apply_chardev(const char *arg, GError **errp)
     return ok;
 }
 
+/* An object of @type from key=value pairs or JSON; NULL and errp */
+static void *
+parse_object(const QapiType *type, const char *arg, const char *implied_key, GError **errp)
+{
+    QapiMode mode;
+    json_t *json = keyval_or_json_parse(arg, implied_key, &mode, NULL, errp);
+    void *obj;
+
+    if (!json) {
+        return NULL;
+    }
+    obj = qapi_from_json(type, json, mode, errp);
+    json_decref(json);
+    return obj;
+}
+
 static bool coroutine_fn
 apply_monitor(const char *arg, GError **errp)
 {
-    QapiMode mode;
-    json_t *json = keyval_or_json_parse(arg, "chardev", &mode, NULL, errp);
-    g_autoptr(MonitorOptions) o = NULL;
+    g_autoptr(MonitorOptions) o =
+        parse_object(&qapi_type_monitor_options, arg, "chardev", errp);
 
-    if (json) {
-        o = qapi_from_json(&qapi_type_monitor_options, json, mode, errp);
-        json_decref(json);
-    }
     return o && monitor_add(o, errp);
 }
 
@@ -118,6 +131,43 @@ static bool coroutine_fn
 apply_qmp_pretty(const char *arg, GError **errp)
 {
     return add_qmp(arg, true, errp);
+}
+
+/* --- disks and exports --- */
+
+static bool coroutine_fn
+apply_blockdev(const char *arg, GError **errp)
+{
+    g_autoptr(BlockdevOptions) o = parse_object(&qapi_type_blockdev_options, arg, "driver", errp);
+
+    return o && blockdev_co_add(o, errp);
+}
+
+static bool coroutine_fn
+apply_drive(const char *arg, GError **errp)
+{
+    json_t *opts = qemu_opts_parse(arg, "file", NULL, errp);
+    bool ok = opts && drive_co_add(opts, errp);
+
+    json_decref(opts);
+    return ok;
+}
+
+static bool coroutine_fn
+apply_nbd_server(const char *arg, GError **errp)
+{
+    g_autoptr(NbdServerOptions) o = parse_object(&qapi_type_nbd_server_options, arg, NULL, errp);
+
+    return o && export_nbd_co_start(o, errp);
+}
+
+static bool coroutine_fn
+apply_export(const char *arg, GError **errp)
+{
+    g_autoptr(BlockExportOptions) o =
+        parse_object(&qapi_type_block_export_options, arg, "type", errp);
+
+    return o && export_co_add(o, errp);
 }
 
 /* --- what a machine would have --- */
@@ -163,6 +213,14 @@ static const Option options[] = {
     { "h", NULL, NULL, .early = early_help },
     { "version", NULL, "show the version", .early = early_version },
     { "V", NULL, NULL, .early = early_version },
+    { "blockdev", "[driver=]DRIVER,node-name=NAME[,...]|{JSON}",
+      "open a node, as blockdev-add does", .apply = apply_blockdev },
+    { "drive", "id=ID[,file=NAME][,if=none][,...]", "open a node and name it, as QEMU's -drive",
+      .apply = apply_drive },
+    { "nbd-server", "addr.type=unix,addr.path=PATH|addr.type=inet,addr.host=H,addr.port=P[,...]",
+      "start the NBD server", .apply = apply_nbd_server },
+    { "export", "[type=]nbd,id=ID,node-name=NAME[,name=NAME][,writable=on][,...]",
+      "export a node, as block-export-add does", .apply = apply_export },
     { "chardev", "BACKEND,id=ID[,...]", "a character device: socket, stdio, file or null",
       .apply = apply_chardev },
     { "monitor", "[chardev=]ID[,mode=control][,pretty=on][,id=ID]",

@@ -3,6 +3,8 @@
  * The end of tandemd: from users down to disks, so that nothing meets what is
  * gone already.
  */
+#include "block/blockdev.h"
+#include "block/export.h"
 #include "block/job.h"
 #include "block/node.h"
 #include "monitor/monitor.h"
@@ -32,11 +34,13 @@ teardown_co(void)
     timer_init(&impatience, lose_patience, NULL);
     timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
 
-    job_co_cancel_all();
     ok = monitors_co_wait_commands(loop_now_ns() + COMMANDS_NS);
-    timer_cancel(&impatience);
     if (ok) {
+        export_co_del_all();
+        job_co_cancel_all();
+        blockdev_co_close_all();
         monitors_co_end();
     }
+    timer_cancel(&impatience);
     return ok;
 }
