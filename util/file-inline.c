@@ -32,17 +32,15 @@
 #define INLINE_MAX_WRITE ((size_t)(128 * KiB))
 #define PAGE_BYTES       4096
 
-#define MISSES_IN_A_ROW  8
-#define RETRY_EVERY      16 /* reads, while they miss; a power of two */
+#define MISSES_IN_A_ROW 8
+#define RETRY_EVERY     16 /* reads, while they miss; a power of two */
 
-#define GUARD_SLOW_NS    (500 * NS_PER_US)
-#define SUSPECT_NS       (2 * NS_PER_S)
-#define GUARD_MIN_NS     (100 * NS_PER_MS)
-#define GUARD_MAX_NS     (6400 * NS_PER_MS)
+#define GUARD_SLOW_NS (500 * NS_PER_US)
+#define SUSPECT_NS    (2 * NS_PER_S)
+#define GUARD_MIN_NS  (100 * NS_PER_MS)
+#define GUARD_MAX_NS  (6400 * NS_PER_MS)
 
-/* Bytes copied inline in one turn of the loop before others get their turn. */
-#define TURN_BYTES       (512 * KiB)
-#define CALL_COST        (4 * KiB) /* of a call, in bytes that could be copied instead */
+#define CALL_COST (4 * KiB) /* of a call, in bytes that could be copied instead */
 
 void file_inline_init(IoFile *f)
 {
@@ -61,14 +59,8 @@ void file_inline_init(IoFile *f)
 
 bool file_inline_used_up(IoFile *f, size_t bytes)
 {
-    Loop *loop = f->loop;
-
-    if (loop->inline_turn != loop->turns) {
-        loop->inline_turn = loop->turns;
-        loop->inline_bytes = 0;
-    }
-    loop->inline_bytes += bytes + CALL_COST;
-    return loop->inline_bytes > TURN_BYTES;
+    f->loop->budget -= (int64_t)(bytes + CALL_COST) / LOOP_BUDGET_BYTES;
+    return f->loop->budget <= 0;
 }
 
 /* --- reads --- */

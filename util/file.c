@@ -167,54 +167,49 @@ static ssize_t coroutine_fn transfer_some(IoFile *f, IoOp *op, IoVec iov, size_t
 }
 
 /*
- * O_DIRECT has read up to @end and got less than it asked for. The call that
- * continues must start at an aligned place again, unless this is the end of the
- * file.
- * Return: where to go on from, which is @end at the end of the file.
+ * O_DIRECT got @r bytes at @offset, less than it asked for. The next call must
+ * start at an aligned place again, unless the file ends here.
+ * Return: what to count as read: @r, less than that to read some of it again, or
+ * -EIO if that leads nowhere. *@ret_end: the file ends here.
  */
-static int64_t direct_resume(IoFile *f, int64_t end)
+static ssize_t direct_short_read(IoFile *f, int64_t offset, ssize_t r, bool *ret_end)
 {
+    int64_t end = offset + r;
     struct stat st;
 
     if (IS_ALIGNED(end, DIRECT_ALIGN_MAX)) {
-        return end;
+        return r;
     }
-    if (fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode) && end < st.st_size) {
-        return ALIGN_DOWN(end, DIRECT_ALIGN_MAX);
+    if (fstat(f->fd, &st) < 0 || !S_ISREG(st.st_mode) || end >= st.st_size) {
+        *ret_end = true;
+        return r;
     }
-    return end;
+    end = ALIGN_DOWN(end, DIRECT_ALIGN_MAX);
+    return end > offset ? end - offset : -EIO;
 }
 
 static int coroutine_fn read_all(IoFile *f, int64_t offset, IoVec iov)
 {
     size_t done = 0;
+    bool at_end = false;
 
-    while (done < iov.bytes) {
+    while (done < iov.bytes && !at_end) {
         IoOp op = {.kind = IO_OP_READ, .offset = offset + done};
         IoVec part = iov_slice(iov, done, MIN(iov.bytes - done, MAX_CALL_BYTES));
         size_t asked;
         ssize_t r = transfer_some(f, &op, part, &asked);
-        int64_t next;
 
+        if (r == 0) {
+            at_end = true;
+        } else if (r > 0 && (size_t)r < asked && f->direct) {
+            r = direct_short_read(f, op.offset, r, &at_end);
+        }
         if (r < 0) {
             return r;
         }
-        next = op.offset + r;
-        if (f->direct && r > 0 && (size_t)r < asked) {
-            next = direct_resume(f, next);
-            if (next == op.offset + r && !IS_ALIGNED(next, DIRECT_ALIGN_MAX)) {
-                done += r;
-                r = 0; /* the unaligned end of the file */
-            } else if (next <= op.offset) {
-                return -EIO; /* an aligned read that gives less than one block each time */
-            }
-        }
-        if (r == 0) {
-            iov_fill(iov_slice(iov, done, iov.bytes - done), 0);
-            return 0;
-        }
-        done = next - offset;
+        done += r;
     }
+    iov_fill(iov_slice(iov, done, iov.bytes - done), 0);
     return 0;
 }
 
@@ -330,8 +325,8 @@ static int run_copy_range(void *opaque)
     CopyRange *c = opaque;
 
     while (c->bytes > 0) {
-        ssize_t r = copy_file_range(c->src, &c->src_offset, c->dst, &c->dst_offset,
-                                    MIN(c->bytes, GiB), 0);
+        ssize_t r =
+            copy_file_range(c->src, &c->src_offset, c->dst, &c->dst_offset, MIN(c->bytes, GiB), 0);
 
         if (r < 0 && errno == EINTR) {
             continue;

@@ -34,9 +34,7 @@ struct Loop {
     bool no_pwait2;         /* the kernel has no epoll_pwait2() */
     int64_t virtual_ns;
 
-    uint64_t turns;
-    uint64_t inline_turn; /* file-inline.c: the turn that inline_bytes counts for */
-    size_t inline_bytes;
+    int64_t budget; /* what this turn may still do before it looks for events */
 
     int64_t spin_ns;
     int64_t last_work_ns;
@@ -48,6 +46,11 @@ struct Loop {
     Ring *ring;
     Aio *aio;
 };
+
+/* A turn may run LOOP_TURN_BUDGET entries of the ready queue, or do file operations inline that
+ * cost as much: each LOOP_BUDGET_BYTES of data are an entry. */
+#define LOOP_TURN_BUDGET  256
+#define LOOP_BUDGET_BYTES (2 * KiB)
 
 /** loop_post_node() - from any thread; loop_post() without an allocation */
 void loop_post_node(Loop *loop, PostNode *node);

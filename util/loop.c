@@ -20,9 +20,6 @@
 #include "util/error.h"
 #include "worker.h"
 
-/* Entries run before events are looked for again. */
-#define TURN_BUDGET 256
-
 static __thread Loop *current_loop;
 
 /* --- names --- */
@@ -195,14 +192,14 @@ void coroutine_fn co_sleep_ns(int64_t ns)
 
     timer_init(&t, wake_sleeper, co_self());
     timer_arm(&t, loop_now_ns() + MAX(ns, 0));
-    co_yield();
+    co_yield ();
 }
 
 /* --- functions to run later --- */
 
 typedef struct LoopCall {
     union {
-        PostNode post; /* first on the way from another thread... */
+        PostNode post;   /* first on the way from another thread... */
         ReadyNode ready; /* ...then, or at once, on the ready queue */
     } node;
     LoopFn *fn;
@@ -308,18 +305,36 @@ static inline void fetch_ahead(const ReadyNode *next)
     __builtin_prefetch(next->next);
 }
 
-static size_t run_ready(Loop *loop, size_t max)
+static void run_one(Loop *loop)
 {
-    size_t ran = 0;
+    ReadyNode *node = ready_pop(&loop->ready);
 
-    while (ran < max && ready_len(&loop->ready)) {
-        ReadyNode *node = ready_pop(&loop->ready);
+    fetch_ahead(loop->ready.now.head);
+    node->run(node);
+}
 
-        fetch_ahead(loop->ready.now.head);
-        node->run(node);
-        ran++;
+/* All that is ready now, but nothing that becomes ready meanwhile. Return: how many. */
+static size_t run_ready(Loop *loop)
+{
+    size_t n = ready_len(&loop->ready);
+
+    loop->budget = LOOP_TURN_BUDGET;
+    for (size_t i = 0; i < n; i++) {
+        run_one(loop);
     }
-    return ran;
+    return n;
+}
+
+/* What is ready and what becomes so, as far as the budget goes. Return: whether any. */
+static bool run_budget(Loop *loop)
+{
+    bool any = ready_len(&loop->ready) > 0;
+
+    loop->budget = LOOP_TURN_BUDGET;
+    while (loop->budget-- > 0 && ready_len(&loop->ready)) {
+        run_one(loop);
+    }
+    return any;
 }
 
 /* Everything that makes things ready without waiting for the kernel. */
@@ -380,7 +395,6 @@ static bool spin(Loop *loop)
 /* Return: whether a timer ran; the ready queue shows the rest. */
 static bool look_for_events(Loop *loop, bool may_block)
 {
-    loop->turns++;
     collect(loop);
     if (may_block && loop->spin_ns && !ready_len(&loop->ready)) {
         may_block = !spin(loop);
@@ -392,10 +406,10 @@ static bool look_for_events(Loop *loop, bool may_block)
 
 bool loop_step(Loop *loop, bool may_block)
 {
-    size_t ran = run_ready(loop, ready_len(&loop->ready));
+    size_t ran = run_ready(loop);
     bool timers = look_for_events(loop, may_block && ran == 0);
 
-    ran += run_ready(loop, ready_len(&loop->ready));
+    ran += run_ready(loop);
     return ran || timers;
 }
 
@@ -409,7 +423,7 @@ static void NORETURN die_of_deadlock(Loop *loop)
 /* New entries run in the same turn up to the budget. @stop: do not sleep once it is set. */
 static void turn(Loop *loop, const bool *stop)
 {
-    size_t ran = run_ready(loop, TURN_BUDGET);
+    bool ran = run_budget(loop);
     bool timers;
 
     if (loop->spin_ns && ran) {
@@ -429,7 +443,7 @@ void loop_run(Loop *loop)
         turn(loop, &loop->stop);
     }
     loop->stop = false;
-    run_ready(loop, ready_len(&loop->ready));
+    run_ready(loop);
 }
 
 void loop_stop(Loop *loop)

@@ -8,7 +8,7 @@
 #include "worker.h"
 
 #define MAX_THREADS 64
-#define IDLE_S      5
+#define IDLE_S      2
 
 typedef struct Work Work;
 struct Work { /* on the stack of the coroutine that waits for it */
@@ -23,9 +23,9 @@ struct Work { /* on the stack of the coroutine that waits for it */
 struct WorkerPool {
     Loop *loop;
     Work *gathered, **gathered_tail; /* the loop's: handed over once a turn */
-    pthread_mutex_t lock; /* of all below */
-    pthread_cond_t wanted; /* work has come, or stop */
-    pthread_cond_t gone;   /* the last thread has ended */
+    pthread_mutex_t lock;            /* of all below */
+    pthread_cond_t wanted;           /* work has come, or stop */
+    pthread_cond_t gone;             /* the last thread has ended */
     Work *head, **tail;
     unsigned threads;
     unsigned idle; /* wait on @wanted */
@@ -153,19 +153,6 @@ void worker_pool_free(WorkerPool *p)
     g_free(p);
 }
 
-unsigned worker_pool_threads(WorkerPool *p)
-{
-    unsigned n;
-
-    if (!p) {
-        return 0;
-    }
-    pthread_mutex_lock(&p->lock);
-    n = p->threads;
-    pthread_mutex_unlock(&p->lock);
-    return n;
-}
-
 static void work_arrive(Loop *loop, PostNode *node)
 {
     co_wake(container_of(node, Work, done)->co);
@@ -215,6 +202,6 @@ int coroutine_fn co_run_blocking(int (*fn)(void *opaque), void *opaque)
     p = loop->workers;
     *p->gathered_tail = &w;
     p->gathered_tail = &w.next;
-    co_yield();
+    co_yield ();
     return w.ret;
 }

@@ -16,7 +16,4 @@ void worker_pool_free(WorkerPool *pool);
 /** worker_pool_flush() - hand what this turn has gathered to the threads */
 void worker_pool_flush(WorkerPool *pool);
 
-/** worker_pool_threads() - how many there are now; for tests */
-unsigned worker_pool_threads(WorkerPool *pool);
-
 #endif

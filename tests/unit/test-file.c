@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "loops.h"
@@ -108,9 +110,9 @@ static void coroutine_fn do_write(World *w)
     buf = buf_alloc(bytes);
     prng_fill(&w->rng, buf, bytes);
     n = cut(w, buf, bytes, v, 1 + prng_below(&w->rng, 20));
-    g_assert_cmpint(io_file_co_pwritev(w->f, offset, iov_of(v, n),
-                                       prng_below(&w->rng, 16) ? 0 : IO_FILE_FUA),
-                    ==, 0);
+    g_assert_cmpint(
+        io_file_co_pwritev(w->f, offset, iov_of(v, n), prng_below(&w->rng, 16) ? 0 : IO_FILE_FUA),
+        ==, 0);
     memcpy(w->model + offset, buf, bytes);
     w->length = MAX(w->length, offset + (int64_t)bytes);
     buf_free(buf, bytes);
@@ -151,9 +153,9 @@ static void coroutine_fn do_punch(World *w)
     size_t bytes;
 
     pick(w, &offset, &bytes);
-    g_assert_cmpint(io_file_co_fallocate(w->f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                                         bytes),
-                    ==, 0);
+    g_assert_cmpint(
+        io_file_co_fallocate(w->f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes), ==,
+        0);
     memset(w->model + offset, 0, bytes);
 }
 
@@ -301,8 +303,8 @@ static void coroutine_fn write_own_block(void *opaque)
     struct iovec v;
 
     memset(buf, wr->id, 4096);
-    g_assert_cmpint(
-        io_file_co_pwritev(wr->w->f, (int64_t)wr->id * 4096, iov_one(&v, buf, 4096), 0), ==, 0);
+    g_assert_cmpint(io_file_co_pwritev(wr->w->f, (int64_t)wr->id * 4096, iov_one(&v, buf, 4096), 0),
+                    ==, 0);
     memset(buf, 0, 4096);
     g_assert_cmpint(io_file_co_preadv(wr->w->f, (int64_t)wr->id * 4096, iov_one(&v, buf, 4096)), ==,
                     0);
@@ -324,7 +326,7 @@ static void coroutine_fn start_writers(void *opaque)
         wr[i] = (Writer){opaque, i, &pending, &self};
         co_spawn(write_own_block, &wr[i]);
     }
-    co_yield();
+    co_yield ();
 }
 
 static void test_many_at_once(Loop *loop)
@@ -361,6 +363,81 @@ static void coroutine_fn copy_range(void *opaque)
 static void test_copy_range(Loop *loop)
 {
     on_every_setup(loop, copy_range);
+}
+
+/* --- short writes --- */
+
+/* The first call writes up to the limit, the one that continues it says why it cannot. */
+static void coroutine_fn write_over_the_limit(void *opaque)
+{
+    World *w = opaque;
+    const struct rlimit limit = {8192, RLIM_INFINITY};
+    struct rlimit old;
+    uint8_t *buf = buf_alloc(16384);
+    struct iovec v;
+    int r;
+
+    memset(buf, 0x77, 16384);
+    getrlimit(RLIMIT_FSIZE, &old);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    r = io_file_co_pwritev(w->f, 0, iov_one(&v, buf, 16384), 0);
+    setrlimit(RLIMIT_FSIZE, &old);
+    g_assert_cmpint(r, ==, -EFBIG);
+    memset(buf, 0, 16384);
+    g_assert_cmpint(io_file_co_preadv(w->f, 0, iov_one(&v, buf, 16384)), ==, 0);
+    for (int i = 0; i < 16384; i++) {
+        g_assert_cmpint(buf[i], ==, i < 8192 ? 0x77 : 0);
+    }
+    buf_free(buf, 16384);
+}
+
+static void test_short_writes_are_continued(Loop *loop)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    on_every_setup(loop, write_over_the_limit);
+}
+
+/* --- fairness --- */
+
+typedef struct Greedy {
+    World *w;
+    bool stop;
+    bool ended;
+} Greedy;
+
+static void stop_greedy(void *opaque)
+{
+    ((Greedy *)opaque)->stop = true;
+}
+
+static void coroutine_fn read_greedily(void *opaque)
+{
+    Greedy *g = opaque;
+    uint8_t *buf = buf_alloc(4096);
+    struct iovec v;
+
+    while (!g->stop) {
+        g_assert_cmpint(io_file_co_preadv(g->w->f, 0, iov_one(&v, buf, 4096)), ==, 0);
+    }
+    g->ended = true;
+    buf_free(buf, 4096);
+}
+
+/* Reads that all complete inline must not keep a timer from running. */
+static void test_inline_reads_leave_room(Loop *loop)
+{
+    World w;
+    Greedy g = {&w, false, false};
+    LoopTimer t;
+
+    g_assert_true(world_open(&w, (Setup){"/dev/shm", IO_ENGINE_AUTO, false}));
+    timer_init(&t, stop_greedy, &g);
+    timer_arm(&t, loop_now_ns() + 5 * NS_PER_MS);
+    co_spawn(read_greedily, &g);
+    while (!g.ended) {
+        loop_step(loop, true);
+    }
+    world_close(&w);
 }
 
 /* --- errors --- */
@@ -445,6 +522,8 @@ int main(int argc, char **argv)
     test_on_all_loops("/file/many-vectors", test_more_vectors_than_a_call_takes);
     test_on_all_loops("/file/many-at-once", test_many_at_once);
     test_on_all_loops("/file/copy-range", test_copy_range);
+    test_on_all_loops("/file/short-writes", test_short_writes_are_continued);
+    test_on_real_loops("/file/fairness", test_inline_reads_leave_room);
     test_on_all_loops("/file/injected-errors", test_injected_errors_are_returned);
     test_on_all_loops("/file/kernel-errors", test_errors_of_the_kernel_are_returned);
     test_on_real_loops("/file/native-needs-o-direct", test_native_needs_o_direct);

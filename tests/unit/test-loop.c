@@ -208,6 +208,34 @@ static void test_blocking_calls_leave_the_loop_thread(Loop *loop)
     loop_run_coroutine(loop, check_thread, NULL);
 }
 
+static int count_threads(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/task", 0, NULL);
+    int n = 0;
+
+    g_assert_nonnull(dir);
+    while (g_dir_read_name(dir)) {
+        n++;
+    }
+    return n;
+}
+
+static void coroutine_fn doze(void *opaque)
+{
+    co_sleep_ns(100 * NS_PER_MS);
+}
+
+static void test_idle_threads_end(Loop *loop)
+{
+    int before = count_threads();
+
+    test_blocking_calls_run_and_return(loop);
+    g_assert_cmpint(count_threads(), <=, before + 64);
+    while (count_threads() > before) { /* the test's time limit ends this if they stay */
+        loop_run_coroutine(loop, doze, NULL);
+    }
+}
+
 /* --- signals --- */
 
 static void test_signals_arrive_on_the_loop(Loop *loop)
@@ -441,7 +469,7 @@ static void test_idle_loop_does_not_wake_up(Loop *loop)
 static void coroutine_fn wait_for_ever(void *opaque)
 {
     *(Coroutine **)opaque = co_self();
-    co_yield();
+    co_yield ();
 }
 
 static void test_deadlock_is_told(void)
@@ -665,6 +693,7 @@ int main(int argc, char **argv)
     test_on_real_loops("/loop/posts-from-threads", test_posts_from_threads_arrive_in_order);
     test_on_all_loops("/loop/blocking-calls", test_blocking_calls_run_and_return);
     test_on_real_loops("/loop/blocking-thread", test_blocking_calls_leave_the_loop_thread);
+    test_on_real_loops("/loop/idle-threads-end", test_idle_threads_end);
     test_on_real_loops("/loop/signals", test_signals_arrive_on_the_loop);
     g_test_add_func("/loop/virtual-refuses", test_signals_are_refused_on_a_virtual_loop);
     test_on_real_loops("/loop/socket-carries-bytes", test_socket_carries_bytes);
