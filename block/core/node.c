@@ -113,7 +113,7 @@ BlockNode *node_new_internal(const BlockDriver *drv, const char *node_name, cons
 
     if (node) {
         node->p->open = true;
-        node->p->drv_open = node->p->drv_ready = true;
+        node->p->drv_open = true;
         node->filename = g_strdup("");
     }
     return node;
@@ -164,7 +164,8 @@ static void unref_to(BlockNode *node, BlockNode **dead)
 {
     assert(node->p->refs > 0);
     if (--node->p->refs == 0) {
-        assert(!node->first_parent && !node->p->blockers);
+        assert(!node->first_parent);
+        op_blockers_drop(node);
         node->p->open = false;
         node->p->next_dead = *dead;
         *dead = node;
@@ -176,12 +177,12 @@ static void coroutine_fn close_one(BlockNode *node, BlockNode **dead)
     BlockNode **children;
     size_t n = 0;
 
-    if (node->p->drv_ready) {
+    if (node->p->drv_open) {
         /* Whoever needs the data on disk has flushed; this is for the driver's own caches. */
         (void)node_co_flush(node);
-    }
-    if (node->p->drv_open && node->drv->co_close) {
-        node->drv->co_close(node);
+        if (node->drv->co_close) {
+            node->drv->co_close(node);
+        }
     }
     for (BlockChild *c = node->first_child; c; c = c->next_sibling) {
         n++;

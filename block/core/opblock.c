@@ -2,15 +2,16 @@
 /*
  * Op blockers: management operations that a user of a node refuses for it.
  *
- * Each is owned by its handle and holds a count of its node, so neither a lost
- * name nor a changed graph can leave one behind or free one twice.
+ * Each is owned by its handle, so neither a lost name nor a changed graph can
+ * leave one behind or free one twice. It does not keep its node: who blocks may
+ * himself live below it, and both would live for ever.
  */
 #include "block/core/core.h"
 
 #include "util/error.h"
 
 struct OpBlocker {
-    BlockNode *node;
+    BlockNode *node; /* NULL once it has gone */
     uint32_t mask;
     char *reason;
     OpBlocker *next, **pprev;
@@ -21,7 +22,7 @@ OpBlocker *op_blocker_new(BlockNode *node, uint32_t mask, const char *reason)
     OpBlocker *b = g_new0(OpBlocker, 1);
 
     assert(mask < 1u << BLOCK_OP__MAX);
-    b->node = node_ref(node);
+    b->node = node;
     b->mask = mask;
     b->reason = g_strdup(reason);
     b->next = node->p->blockers;
@@ -33,21 +34,31 @@ OpBlocker *op_blocker_new(BlockNode *node, uint32_t mask, const char *reason)
     return b;
 }
 
-void coroutine_fn op_blocker_co_free(OpBlocker *b)
+static void op_blocker_unlink(OpBlocker *b)
 {
-    BlockNode *node;
+    if (b->node) {
+        *b->pprev = b->next;
+        if (b->next) {
+            b->next->pprev = b->pprev;
+        }
+        b->node = NULL;
+    }
+}
 
-    if (!b) {
-        return;
+void op_blocker_free(OpBlocker *b)
+{
+    if (b) {
+        op_blocker_unlink(b);
+        g_free(b->reason);
+        g_free(b);
     }
-    node = b->node;
-    *b->pprev = b->next;
-    if (b->next) {
-        b->next->pprev = b->pprev;
+}
+
+void op_blockers_drop(BlockNode *node)
+{
+    while (node->p->blockers) {
+        op_blocker_unlink(node->p->blockers);
     }
-    g_free(b->reason);
-    g_free(b);
-    node_co_unref(node);
 }
 
 bool op_blocked(BlockNode *node, BlockOp op, GError **errp)

@@ -26,11 +26,11 @@
 #define CBW_ASK_STATUS         (256 * KiB)
 
 typedef struct CbwState {
-    BlockChild *target;
+    BlockChild *target;  /* NULL once it has been removed from the graph */
+    BlockNode *tracked;  /* counted; the target, told to track its requests */
     HBitmap *copied;
     CoRangeLock copying;
     int64_t granularity;
-    bool tracks_target;
     bool break_snapshot; /* on-cbw-error=break-snapshot */
     bool snapshot_broken;
     void (*on_error)(int err, int64_t offset, void *opaque);
@@ -220,6 +220,14 @@ cbw_init_bitmap(BlockNode *node, int64_t min_granularity, GError **errp)
     return true;
 }
 
+/* C2: from now on requests of the target can be waited for. */
+static void
+cbw_track(CbwState *s, BlockNode *target)
+{
+    s->tracked = node_ref(target);
+    node_track_requests(target, true);
+}
+
 static bool
 cbw_check_lengths(BlockNode *file, BlockNode *target, GError **errp)
 {
@@ -258,8 +266,7 @@ cbw_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
     if (!cbw_check_lengths(node->file->node, s->target->node, errp)) {
         return false;
     }
-    node_track_requests(s->target->node, true);
-    s->tracks_target = true;
+    cbw_track(s, s->target->node);
     return cbw_init_bitmap(node, o->has_min_cluster_size ? (int64_t)o->min_cluster_size : 0, errp);
 }
 
@@ -268,8 +275,9 @@ cbw_co_close(BlockNode *node)
 {
     CbwState *s = node->state;
 
-    if (s->tracks_target && s->target) {
-        node_track_requests(s->target->node, false);
+    if (s->tracked) {
+        node_track_requests(s->tracked, false);
+        node_co_unref(s->tracked);
     }
     if (s->copied) {
         hbitmap_free(s->copied);
@@ -333,18 +341,18 @@ cbw_co_insert(BlockNode *source, BlockNode *target, const CbwOptions *o, GError 
     if (!cbw) {
         return NULL;
     }
+    s = cbw->state;
     /* In place and usable before a request can meet the filter. */
     drain_co_begin(source);
-    node_track_requests(target, true);
+    drain_co_begin(target);
+    cbw_track(s, target);
+    drain_end(target);
     if (!cbw_co_link(cbw, source, target, errp)) {
-        node_track_requests(target, false);
         drain_end(source);
         node_co_unref(cbw);
         return NULL;
     }
-    s = cbw->state;
     s->target = node_child(cbw, "target");
-    s->tracks_target = true;
     if (!cbw_init_bitmap(cbw, o->min_granularity, errp)) {
         cbw_co_remove(cbw);
         cbw = NULL;
@@ -353,31 +361,37 @@ cbw_co_insert(BlockNode *source, BlockNode *target, const CbwOptions *o, GError 
     return cbw;
 }
 
+void
+cbw_tx_remove(GraphTx *tx, BlockNode *cbw)
+{
+    CbwState *s = cbw->state;
+
+    graph_tx_remove_filter(tx, cbw);
+    graph_tx_detach(tx, s->target);
+}
+
+void coroutine_fn
+cbw_co_forget(BlockNode *cbw)
+{
+    CbwState *s = cbw->state;
+
+    assert(!cbw->file);
+    s->target = NULL;
+    node_co_unref(cbw);
+}
+
 void coroutine_fn
 cbw_co_remove(BlockNode *cbw)
 {
-    CbwState *s = cbw->state;
-    BlockNode *source = node_ref(cbw->file->node);
-    BlockNode *target = node_ref(s->target->node);
     GraphTx *tx = graph_tx_new();
     GError *err = NULL;
 
-    drain_co_begin(source);
-    graph_tx_remove_filter(tx, cbw);
-    graph_tx_detach(tx, s->target);
-    s->target = NULL;
-    if (s->tracks_target) {
-        node_track_requests(target, false);
-        s->tracks_target = false;
-    }
+    cbw_tx_remove(tx, cbw);
     if (!graph_tx_co_commit(tx, &err)) {
         /* Giving up permissions cannot conflict. */
         g_error("removing filter '%s': %s", cbw->node_name, err->message);
     }
-    drain_end(source);
-    node_co_unref(cbw);
-    node_co_unref(target);
-    node_co_unref(source);
+    cbw_co_forget(cbw);
 }
 
 void

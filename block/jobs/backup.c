@@ -52,7 +52,7 @@ backup_none_co_start(const JobOptions *o, BlockNode *source, BlockNode *target,
     s = job->state;
     s->cbw = cbw_co_insert(source, target, &cbw, errp);
     if (!s->cbw) {
-        job_co_abandon(job);
+        job_abandon(job);
         return NULL;
     }
     job_block_ops(job, source, 1u << BLOCK_OP_BACKUP_SOURCE);

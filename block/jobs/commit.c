@@ -193,7 +193,7 @@ commit_co_start(const JobOptions *o, BlockNode *top, BlockNode *base, bool auto_
     s = job->state;
     s->auto_complete = auto_complete;
     if (!mirror_co_open(&s->m, job, top, base, commit_granularity(top, base), filter_name, errp)) {
-        job_co_abandon(job);
+        job_abandon(job);
         return NULL;
     }
     s->top = node_ref(top);

@@ -69,8 +69,8 @@ struct Job {
 Job *job_new(const JobDriver *drv, const JobOptions *o, GError **errp);
 /** job_start() - spawn the coroutine that runs it to its end */
 void job_start(Job *job);
-/** job_co_abandon() - a job that was made but cannot be started; no events */
-void coroutine_fn job_co_abandon(Job *job);
+/** job_abandon() - a job that was made but cannot be started; no events */
+void job_abandon(Job *job);
 /** job_block_ops() - refuse all management operations on @node while the job lives, except those
  * in @allowed (bit per BlockOp) */
 void job_block_ops(Job *job, BlockNode *node, uint32_t allowed);

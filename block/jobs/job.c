@@ -260,11 +260,11 @@ job_block_ops(Job *job, BlockNode *node, uint32_t allowed)
                     op_blocker_new(node, ((1u << BLOCK_OP__MAX) - 1) & ~allowed, reason));
 }
 
-static void coroutine_fn
-job_co_unblock_ops(Job *job)
+static void
+job_unblock_ops(Job *job)
 {
     for (guint i = 0; i < job->blockers->len; i++) {
-        op_blocker_co_free(g_ptr_array_index(job->blockers, i));
+        op_blocker_free(g_ptr_array_index(job->blockers, i));
     }
     g_ptr_array_set_size(job->blockers, 0);
 }
@@ -295,7 +295,7 @@ job_co_settle(Job *job, int ret)
 static void coroutine_fn
 job_co_conclude(Job *job)
 {
-    job_co_unblock_ops(job);
+    job_unblock_ops(job);
     job_tell_end(job);
     job_move(job, JOB_STATUS_CONCLUDED);
     if (job->options.done) {
@@ -348,10 +348,10 @@ job_start(Job *job)
     co_spawn(job_co_entry, job);
 }
 
-void coroutine_fn
-job_co_abandon(Job *job)
+void
+job_abandon(Job *job)
 {
-    job_co_unblock_ops(job);
+    job_unblock_ops(job);
     job_dismiss(job);
 }
 

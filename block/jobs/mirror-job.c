@@ -264,7 +264,7 @@ mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
     if (!mirror_co_open(&s->m, job, source, target,
                         mo->granularity ? mo->granularity : default_granularity(target),
                         mo->filter_name, errp)) {
-        job_co_abandon(job);
+        job_abandon(job);
         return NULL;
     }
     s->source = node_ref(source);

@@ -44,6 +44,7 @@ static Members
 members_of(const char *group)
 {
     GPtrArray *a = g_ptr_array_new();
+    Members m;
 
     for (Replication *r = instances; r; r = r->next) {
         if (!group || g_str_equal(r->group, group)) {
@@ -51,7 +52,9 @@ members_of(const char *group)
             g_ptr_array_add(a, r);
         }
     }
-    return (Members){.n = a->len, .v = (Replication **)g_ptr_array_free(a, FALSE)};
+    m.n = a->len;
+    m.v = (Replication **)g_ptr_array_free(a, FALSE);
+    return m;
 }
 
 static void coroutine_fn

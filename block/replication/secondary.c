@@ -235,7 +235,7 @@ secondary_co_unprotect(Replication *r)
         cbw_co_remove(r->cbw);
         r->cbw = NULL;
     }
-    op_blocker_co_free(r->top_blocker);
+    op_blocker_free(r->top_blocker);
     r->top_blocker = NULL;
 }
 
@@ -307,27 +307,37 @@ secondary_commit_checkpoint(Replication *r)
 
 /* --- stop --- */
 
+/* Our edge to the disk and the filter away, in one step. */
+static bool coroutine_fn
+secondary_co_uncover_disk(Replication *r, GError **errp)
+{
+    GraphTx *tx = graph_tx_new();
+
+    graph_tx_set_child(tx, r->node->file, r->disk);
+    cbw_tx_remove(tx, r->cbw);
+    return graph_tx_co_commit(tx, errp);
+}
+
 bool coroutine_fn
 secondary_co_stop(Replication *r, GError **errp)
 {
-    BlockNode *cbw = node_ref(r->cbw);
+    BlockNode *disk = node_ref(r->disk);
     BlockNode *node = r->node;
-    GraphTx *tx;
     bool ok;
 
     drain_co_begin(node);
-    drain_co_begin(cbw);
-    tx = graph_tx_new();
-    graph_tx_set_child(tx, node->file, r->disk);
-    ok = graph_tx_co_commit(tx, errp);
+    drain_co_begin(disk);
+    ok = secondary_co_uncover_disk(r, errp);
     if (ok) {
+        cbw_co_forget(r->cbw);
+        r->cbw = NULL;
         secondary_co_unprotect(r);
         stage_move(r, REPLICATION_STAGE_DONE, "stop");
         latch_clear(r);
     }
-    drain_end(cbw);
+    drain_end(disk);
     drain_end(node);
-    node_co_unref(cbw);
+    node_co_unref(disk);
     if (ok) {
         secondary_co_forget_chain(r);
     }

@@ -34,6 +34,9 @@ BlockNode *coroutine_fn cbw_co_insert(BlockNode *source, BlockNode *target, cons
                                       GError **errp);
 /** cbw_co_remove() - take the filter out again and drop the reference */
 void coroutine_fn cbw_co_remove(BlockNode *cbw);
+/** cbw_tx_remove() - the same as a step of a transaction; after its commit call cbw_co_forget() */
+void cbw_tx_remove(GraphTx *tx, BlockNode *cbw);
+void coroutine_fn cbw_co_forget(BlockNode *cbw);
 
 /** cbw_new_epoch() - nothing is copied yet. Plain, cannot fail, O(ranges copied). Only while
  * the source is drained (asserted). */

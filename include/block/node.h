@@ -168,9 +168,10 @@ typedef enum BlockOp {
 
 typedef struct OpBlocker OpBlocker;
 /** op_blocker_new() - refuse the operations in @mask (bit per BlockOp) on @node with @reason.
- * Holds a count of the node: it stays valid whatever happens to names and edges. */
+ * Owned by the handle, whatever happens to names and edges; it does not keep the node: a blocker
+ * whose node has gone blocks nothing. */
 OpBlocker *op_blocker_new(BlockNode *node, uint32_t mask, const char *reason);
-void coroutine_fn op_blocker_co_free(OpBlocker *b); /* NULL is fine */
+void op_blocker_free(OpBlocker *b); /* NULL is fine */
 /** op_blocked() - true and @errp if @op is refused on @node */
 bool op_blocked(BlockNode *node, BlockOp op, GError **errp);
 

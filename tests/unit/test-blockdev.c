@@ -260,7 +260,7 @@ static void coroutine_fn test_blockdev_busy(void)
                  "is busy: node is used as backing hd of 't'");
     b = op_blocker_new(node_find("t"), 1u << BLOCK_OP_DRIVE_DEL, "in use by a job");
     assert_fails(!blockdev_co_del("t", &err), &err, "Node 't' is busy: in use by a job");
-    op_blocker_co_free(b);
+    op_blocker_free(b);
     blockdev_co_close_all();
     graph_world_end();
 }

@@ -317,14 +317,15 @@ static void coroutine_fn test_op_blockers(void)
     node = node_new_internal(&driver_test_leaf, "n", NULL, &err);
     one = op_blocker_new(node, 1u << BLOCK_OP_RESIZE, "first reason");
     two = op_blocker_new(node, (1u << BLOCK_OP_RESIZE) | (1u << BLOCK_OP_STREAM), "second");
-    node_co_unref(node); /* the blockers hold it */
     assert_fails(op_blocked(node, BLOCK_OP_RESIZE, &err), &err, "Node 'n' is busy: ");
     g_assert_false(op_blocked(node, BLOCK_OP_EJECT, &err));
-    op_blocker_co_free(two);
+    op_blocker_free(two);
     g_assert_false(op_blocked(node, BLOCK_OP_STREAM, &err));
     assert_fails(op_blocked(node, BLOCK_OP_RESIZE, &err), &err, "first reason");
-    op_blocker_co_free(one);
-    op_blocker_co_free(NULL);
+    node_co_unref(node); /* blockers do not keep it, and outlive it */
+    g_assert_null(node_find("n"));
+    op_blocker_free(one);
+    op_blocker_free(NULL);
     graph_world_end();
 }
 VTEST("/graph/op-blockers", test_op_blockers)
