@@ -37,6 +37,7 @@ struct BlockNodePriv {
     PermPair perm;         /* the sum over the parents, as last committed */
     bool open;             /* can be found: false while it is made and while it is closed */
     bool drv_open;         /* the driver has been asked to open, so it is asked to close */
+    bool drv_ready;        /* and has: requests may reach it */
     bool probed;           /* the format was guessed, not told */
     bool driver_named;     /* the driver has set node->filename itself */
     uint8_t nest;          /* inline definitions around this one */

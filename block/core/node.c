@@ -113,7 +113,7 @@ BlockNode *node_new_internal(const BlockDriver *drv, const char *node_name, cons
 
     if (node) {
         node->p->open = true;
-        node->p->drv_open = true;
+        node->p->drv_open = node->p->drv_ready = true;
         node->filename = g_strdup("");
     }
     return node;
@@ -177,12 +177,12 @@ static void coroutine_fn close_one(BlockNode *node, BlockNode **dead)
     BlockNode **children;
     size_t n = 0;
 
-    if (node->p->drv_open) {
+    if (node->p->drv_ready) {
         /* Whoever needs the data on disk has flushed; this is for the driver's own caches. */
         (void)node_co_flush(node);
-        if (node->drv->co_close) {
-            node->drv->co_close(node);
-        }
+    }
+    if (node->p->drv_open && node->drv->co_close) {
+        node->drv->co_close(node);
     }
     for (BlockChild *c = node->first_child; c; c = c->next_sibling) {
         n++;

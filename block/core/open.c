@@ -72,6 +72,7 @@ static bool coroutine_fn call_driver(BlockNode *node, const BlockdevOptions *opt
         return name_failure(node, opts, err, errp);
     }
     assert(!err);
+    node->p->drv_ready = true;
     if (node->drv->co_refresh_length && !node->drv->co_refresh_length(node, &err)) {
         return name_failure(node, opts, err, errp);
     }
