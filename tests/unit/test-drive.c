@@ -222,7 +222,7 @@ static void coroutine_fn test_resize(void)
     g_assert_false(block_co_resize(backend_node(be), SIZE, &err));
     g_assert_nonnull(strstr(err->message, "is busy: replication is running"));
     g_clear_error(&err);
-    op_blocker_co_free(b);
+    op_blocker_free(b);
     blockdev_co_close_all();
     end();
 }
