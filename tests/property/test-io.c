@@ -198,11 +198,11 @@ static void coroutine_fn neighbours_keep_their_bytes(void *opaque)
     memset(model, 0xee, w->length);
     memset(memdisk_data(w->disk), 0xee, w->length);
     for (int64_t at = 0; at < w->length && choose_more(w->c, 30);) {
-        Op op = {.w = w, .offset = at + (int64_t)choose_in(w->c, 0, 700)};
+        Op op = {.w = w, .offset = at + (int64_t)choose_in(w->c, 0, 20)};
 
         op.bytes = (int64_t)choose_in(w->c, 1, 3000);
         op.bytes = MIN(op.bytes, w->length - op.offset);
-        op.byte = (uint8_t)choose_in(w->c, 0, 255);
+        op.byte = choose(w->c) ? (uint8_t)choose_in(w->c, 1, 255) : 0;
         if (op.bytes > 0) {
             memset(model + op.offset, op.byte, op.bytes);
             g_array_append_val(ops, op);
