@@ -588,3 +588,12 @@ BlockNode *coroutine_fn node_co_open_filename(const char *filename, const char *
 
     return open_name(filename, format, &f, &place, errp);
 }
+
+BlockNode *coroutine_fn node_co_open_top(const char *filename, const char *format,
+                                         const NodeFlags *flags, GError **errp)
+{
+    NodeFlags f = flags ? *flags : flags_default();
+    Place place = {.without_backing = true};
+
+    return open_name(filename, format, &f, &place, errp);
+}

@@ -112,6 +112,10 @@ BlockNode *coroutine_fn node_co_open_json(const json_t *opts, const NodeFlags *i
 BlockNode *coroutine_fn node_co_open_filename(const char *filename, const char *format,
                                               const NodeFlags *flags, GError **errp);
 
+/** node_co_open_top() - the same without the backing file that the image's header names */
+BlockNode *coroutine_fn node_co_open_top(const char *filename, const char *format,
+                                         const NodeFlags *flags, GError **errp);
+
 /** block_set_warning() - who shows what an open wants its user to know; NULL: nobody */
 void block_set_warning(void (*fn)(const char *text));
 

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the commands of tandem-img share: the command line's common options,
+ * messages, and opening.
+ *
+ * Each command is a coroutine that takes its own arguments (argv[0] is its
+ * name) and returns the exit status.
+ */
+#ifndef TOOLS_TANDEM_IMG_H
+#define TOOLS_TANDEM_IMG_H
+
+#include <getopt.h>
+#include <glib.h>
+#include <stdlib.h>
+
+#include "image/create.h"
+#include "image/open.h"
+#include "util/error.h"
+
+int coroutine_fn img_co_bench(int argc, char **argv);
+int coroutine_fn img_co_check(int argc, char **argv);
+int coroutine_fn img_co_compare(int argc, char **argv);
+int coroutine_fn img_co_convert(int argc, char **argv);
+int coroutine_fn img_co_create(int argc, char **argv);
+int coroutine_fn img_co_dd(int argc, char **argv);
+int coroutine_fn img_co_info(int argc, char **argv);
+int coroutine_fn img_co_map(int argc, char **argv);
+int coroutine_fn img_co_resize(int argc, char **argv);
+
+/* --- the command line --- */
+
+enum {
+    OPT_OBJECT = 256,
+    OPT_IMAGE_OPTS,
+    OPT_OUTPUT,
+    OPT_COMMAND, /* first of a command's own */
+};
+
+/* Of the options that several commands have; each takes those it wants. */
+typedef struct Common {
+    const char *format, *output_format, *cache, *src_cache;
+    bool image_opts, force_share, quiet, progress, json;
+} Common;
+
+#define COMMON_LONG                                                                                \
+    {"help", no_argument, NULL, 'h'}, {"object", required_argument, NULL, OPT_OBJECT},             \
+        {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},                                         \
+        {"force-share", no_argument, NULL, 'U'}, {"quiet", no_argument, NULL, 'q'},                \
+        {"format", required_argument, NULL, 'f'}, {"progress", no_argument, NULL, 'p'}
+
+/**
+ * common_next() - the next option that is the command's own, -1 at the end
+ *
+ * Takes the common ones, and reports (and exits) what is wrong. @short_options begins with ':'.
+ */
+int common_next(int argc, char **argv, const char *short_options, const struct option *long_options,
+                Common *c);
+/** common_output() - "human" or "json"; exits if it is neither */
+void common_output(Common *c, const char *text);
+
+/** img_spec() - open @name as the common options say, read-only or not */
+ImageSpec img_spec(const Common *c, const char *name, bool writable);
+/** img_spec_cache() - false, reported, if @mode is unknown; NULL leaves it */
+bool img_spec_cache(ImageSpec *spec, const char *mode, const char *what);
+
+/** img_co_open() - "Could not open 'x': ..." is reported; NULL then */
+BlockBackend *coroutine_fn img_co_open(const ImageSpec *spec);
+BlockNode *coroutine_fn img_co_open_node(const ImageSpec *spec);
+
+/** img_size() - a number with an optional unit; false and reported if it is none */
+bool img_size(const char *text, const char *what, int64_t *ret);
+bool img_number(const char *text, const char *what, int64_t min, int64_t max, int64_t *ret);
+
+/* --- messages --- */
+
+void img_error(const char *fmt, ...) PRINTF(1, 2);
+/** img_report() - "tandem-img: PREFIX: message"; frees @err; returns 1 */
+int img_report(GError *err, const char *prefix_fmt, ...) PRINTF(2, 3);
+void NORETURN img_usage(const char *fmt, ...) PRINTF(1, 2);
+
+/* --- progress --- */
+void progress_start(bool on, int64_t total);
+void progress_add(int64_t done);
+void progress_end(void);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* tandem-img info */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block/info.h"
+#include "image/size.h"
+#include "img.h"
+#include "qapi/json.h"
+#include "qapi/walk.h"
+
+typedef struct Info {
+    Common common;
+    bool chain;
+    const char *filename;
+} Info;
+
+enum {
+    OPT_CHAIN = OPT_COMMAND,
+};
+
+static void parse(int argc, char **argv, Info *o)
+{
+    static const struct option long_options[] = {
+        COMMON_LONG,
+        {"output", required_argument, NULL, OPT_OUTPUT},
+        {"backing-chain", no_argument, NULL, OPT_CHAIN},
+        {NULL, 0, NULL, 0},
+    };
+
+    while (common_next(argc, argv, ":f:hU", long_options, &o->common) == OPT_CHAIN) {
+        o->chain = true;
+    }
+    if (optind + 1 != argc) {
+        img_usage("Expecting one image file name");
+    }
+    o->filename = argv[optind];
+}
+
+/* --- human --- */
+
+static void print_value(const char *key, const json_t *value)
+{
+    g_autofree char *name = g_strdelimit(g_strdup(key), "-", ' ');
+    json_t *inner;
+    const char *inner_key;
+    size_t i;
+
+    if (json_is_object(value)) {
+        printf("    %s:\n", name);
+        json_object_foreach((json_t *)value, inner_key, inner) {
+            printf("    ");
+            print_value(inner_key, inner);
+        }
+    } else if (json_is_array(value)) {
+        printf("    %s:\n", name);
+        json_array_foreach(value, i, inner) {
+            g_autofree char *text = json_print(inner, false);
+
+            printf("        [%zu]: %s\n", i, text);
+        }
+    } else if (json_is_string(value)) {
+        printf("    %s: %s\n", name, json_string_value(value));
+    } else {
+        g_autofree char *text = json_print(value, false);
+
+        printf("    %s: %s\n", name, text);
+    }
+}
+
+/* In the order of QEMU 7.2, which users compare with; the rest follows. */
+static void print_specific(const ImageInfoSpecific *s)
+{
+    static const char *const order[] = {"compat",         "compression-type", "lazy-refcounts",
+                                        "refcount-bits",  "corrupt",          "extended-l2"};
+    json_t *all = image_info_specific_to_json(s), *data = json_object_get(all, "data"), *value;
+    const char *key;
+
+    if (json_object_size(data) > 0) {
+        printf("Format specific information:\n");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
+        value = json_object_get(data, order[i]);
+        if (value) {
+            print_value(order[i], value);
+            json_object_del(data, order[i]);
+        }
+    }
+    json_object_foreach(data, key, value) {
+        print_value(key, value);
+    }
+    json_decref(all);
+}
+
+static void print_snapshots(const ImageInfo *i)
+{
+    if (i->n_snapshots == 0) {
+        return;
+    }
+    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
+           "VM CLOCK", "ICOUNT");
+    for (size_t n = 0; n < i->n_snapshots; n++) {
+        const SnapshotInfo *s = i->snapshots[n];
+        g_autoptr(GDateTime) date = g_date_time_new_from_unix_local(s->date_sec);
+        g_autofree char *when = date ? g_date_time_format(date, "%Y-%m-%d %H:%M:%S") : NULL;
+        g_autofree char *size = size_text((uint64_t)s->vm_state_size);
+        g_autofree char *clock = g_strdup_printf(
+            "%02" PRId64 ":%02" PRId64 ":%02" PRId64 ".%03" PRId64, s->vm_clock_sec / 3600,
+            s->vm_clock_sec / 60 % 60, s->vm_clock_sec % 60, s->vm_clock_nsec / 1000000);
+        g_autofree char *icount = g_strdup_printf("%" PRId64, s->icount);
+
+        printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, when ? when : "", clock,
+               s->has_icount ? icount : "");
+    }
+}
+
+static void print_backing(const ImageInfo *i)
+{
+    if (!i->backing_filename) {
+        return;
+    }
+    printf("backing file: %s", i->backing_filename);
+    if (i->full_backing_filename && strcmp(i->full_backing_filename, i->backing_filename) != 0) {
+        printf(" (actual path: %s)", i->full_backing_filename);
+    }
+    printf("\n");
+    if (i->backing_filename_format) {
+        printf("backing file format: %s\n", i->backing_filename_format);
+    }
+}
+
+static void print_human(const ImageInfo *i)
+{
+    g_autofree char *size = size_text((uint64_t)i->virtual_size);
+    g_autofree char *disk = i->has_actual_size ? size_text((uint64_t)i->actual_size) : NULL;
+
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRId64 " bytes)\ndisk size: %s\n",
+           i->filename, i->format, size, i->virtual_size, disk ? disk : "unavailable");
+    if (i->has_encrypted && i->encrypted) {
+        printf("encrypted: yes\n");
+    }
+    if (i->has_cluster_size) {
+        printf("cluster_size: %" PRId64 "\n", i->cluster_size);
+    }
+    if (i->has_dirty_flag && i->dirty_flag) {
+        printf("cleanly shut down: no\n");
+    }
+    print_backing(i);
+    print_snapshots(i);
+    if (i->format_specific) {
+        print_specific(i->format_specific);
+    }
+}
+
+/* --- json --- */
+
+static json_t *to_json(const ImageInfo *i)
+{
+    json_t *o = image_info_to_json(i);
+
+    json_object_del(o, "backing-image");
+    if (!json_object_get(o, "dirty-flag")) {
+        json_object_set_new(o, "dirty-flag", json_false());
+    }
+    return o;
+}
+
+static void print_json(json_t *json)
+{
+    g_autofree char *text = json_print(json, true);
+
+    printf("%s", text);
+    if (text[0] && text[strlen(text) - 1] != '\n') {
+        printf("\n");
+    }
+    json_decref(json);
+}
+
+static void print_all(const Info *o, const ImageInfo *top)
+{
+    json_t *list = json_array();
+
+    for (const ImageInfo *i = top; i; i = o->chain ? i->backing_image : NULL) {
+        if (o->common.json) {
+            json_array_append_new(list, to_json(i));
+            continue;
+        }
+        if (i != top) {
+            printf("\n");
+        }
+        print_human(i);
+    }
+    if (o->common.json && o->chain) {
+        print_json(json_incref(list));
+    } else if (o->common.json) {
+        print_json(json_incref(json_array_get(list, 0)));
+    }
+    json_decref(list);
+}
+
+/* Only a chain's backing files are opened: the top image alone is told without them. */
+static BlockNode *coroutine_fn open_image(const Info *o)
+{
+    ImageSpec spec = img_spec(&o->common, o->filename, false);
+
+    spec.no_backing = !o->chain;
+    return img_co_open_node(&spec);
+}
+
+int coroutine_fn img_co_info(int argc, char **argv)
+{
+    Info o = {0};
+    g_autoptr(ImageInfo) i = NULL;
+    GError *err = NULL;
+    BlockNode *node;
+
+    parse(argc, argv, &o);
+    node = open_image(&o);
+    if (!node) {
+        return EXIT_FAILURE;
+    }
+    i = info_co_image(node, !o.chain, false, &err);
+    node_co_unref(node);
+    if (!i) {
+        return img_report(err, "%s", o.filename);
+    }
+    print_all(&o, i);
+    return EXIT_SUCCESS;
+}
