@@ -366,8 +366,8 @@ int coroutine_fn qcow2_co_flush(BlockNode *node)
     if (!qcow2_is_usable(q)) {
         return -EIO;
     }
-    if (node->flags.read_only) {
-        return 0;
+    if (node->flags.read_only || !q->writable) {
+        return 0; /* nothing has been changed, maybe nothing opened */
     }
     if (q->scratch) {
         return scratch_co_flush(q);

@@ -27,9 +27,11 @@ static bool check_writable(const Qcow2 *q, GError **errp)
     return true;
 }
 
-static bool coroutine_fn become_writable(Qcow2 *q, GError **errp)
+bool coroutine_fn qcow2_co_become_writable(Qcow2 *q, GError **errp)
 {
     int r;
+
+    CO_LOCK_GUARD(&q->writable_lock);
 
     if (q->writable) {
         return true;
@@ -40,8 +42,12 @@ static bool coroutine_fn become_writable(Qcow2 *q, GError **errp)
     if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY && !qcow2_co_repair(q, errp)) {
         return false;
     }
-    r = qcow2_co_make_writable(q);
-    return r == 0 || fail_errno(errp, -r, "Could not update the qcow2 header");
+    r = qcow2_co_clear_autoclear(q);
+    if (r < 0) {
+        return fail_errno(errp, -r, "Could not update the qcow2 header");
+    }
+    q->writable = true;
+    return true;
 }
 
 /* --- options --- */
@@ -111,7 +117,7 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
     take_options(q, o, &node->flags);
     node->length = (int64_t)q->h.size;
     node->supported_zero_flags = REQ_MAY_UNMAP | REQ_NO_FALLBACK;
-    if (!node->flags.read_only && !become_writable(q, errp)) {
+    if (!node->flags.read_only && !qcow2_co_become_writable(q, errp)) {
         return false;
     }
     describe_backing(node, &q->h);
@@ -185,8 +191,16 @@ static void qcow2_get_info(BlockNode *node, BlockInfoData *ret)
 
 static bool coroutine_fn qcow2_co_scratch_begin(BlockNode *node, GError **errp)
 {
-    int r = node->flags.read_only ? -EPERM : scratch_co_begin(qcow2_of(node));
+    Qcow2 *q = qcow2_of(node);
+    int r;
 
+    if (node->flags.read_only) {
+        return fail(errp, "'%s' is read-only", node->node_name);
+    }
+    if (!qcow2_co_become_writable(q, errp)) {
+        return false;
+    }
+    r = scratch_co_begin(q);
     return r == 0 || fail_errno(errp, -r, "Could not empty '%s'", node->node_name);
 }
 

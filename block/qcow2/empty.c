@@ -291,7 +291,10 @@ int coroutine_fn qcow2_co_make_empty(BlockNode *node)
 {
     Qcow2 *q = qcow2_of(node);
 
-    if (q->scratch) {
+    if (!q->writable && !qcow2_co_become_writable(q, NULL)) {
+        return -EACCES;
+    }
+    if (q->scratch && !q->scratch->broken) {
         scratch_empty(q);
         return 0;
     }

@@ -192,14 +192,11 @@ int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clea
     return r;
 }
 
-int coroutine_fn qcow2_co_make_writable(Qcow2 *q)
+int coroutine_fn qcow2_co_clear_autoclear(Qcow2 *q)
 {
     uint64_t unknown = q->h.autoclear & ~QCOW2_AUTOCLEAR_KNOWN;
-    int r;
+    int r = 0;
 
-    if (q->writable) {
-        return 0;
-    }
     if (unknown) {
         q->h.autoclear &= ~unknown;
         r = qcow2_co_write_header(q);
@@ -208,11 +205,9 @@ int coroutine_fn qcow2_co_make_writable(Qcow2 *q)
         }
         if (r < 0) {
             q->h.autoclear |= unknown;
-            return r;
         }
     }
-    q->writable = true;
-    return 0;
+    return r;
 }
 
 static int coroutine_fn write_and_flush(Qcow2 *q, uint64_t at, const uint8_t *buf, size_t bytes)

@@ -137,6 +137,7 @@ struct Qcow2 {
     unsigned active[2]; /* requests that use host clusters, by the parity of their epoch */
 
     Qcow2Inflated inflated;
+    CoMutex writable_lock;
     bool writable;     /* autoclear bits are dealt with */
     bool corrupt;      /* found while writable: all requests fail */
     bool half_empty;   /* emptying failed half-way: all requests fail, emptying may be repeated */
@@ -191,14 +192,26 @@ static inline void qcow2_leave(Qcow2 *q, unsigned parity)
     q->active[parity]--;
 }
 
+/** qcow2_co_become_writable() - refuse, repair, or get ready for the first write */
+bool coroutine_fn qcow2_co_become_writable(Qcow2 *q, GError **errp);
+/** qcow2_co_begin_change() - before a request changes anything: 0 or -errno */
+static inline int coroutine_fn qcow2_co_begin_change(Qcow2 *q)
+{
+    if (!qcow2_is_usable(q)) {
+        return -EIO;
+    }
+    /* A node that was opened read-only and reopened gets here first. */
+    return likely(q->writable) || qcow2_co_become_writable(q, NULL) ? 0 : -EACCES;
+}
+
 /* --- image.c --- */
 
 /** qcow2_co_load() - header and top-level tables; the caches are bounded by the two sizes */
 bool coroutine_fn
 qcow2_co_load(Qcow2 *q, uint64_t l2_cache_bytes, uint64_t rb_cache_bytes, GError **errp);
 void qcow2_unload(Qcow2 *q);
-/** qcow2_co_make_writable() - clear unknown autoclear bits; before the first write */
-int coroutine_fn qcow2_co_make_writable(Qcow2 *q);
+/** qcow2_co_clear_autoclear() - unknown autoclear bits go before the first write */
+int coroutine_fn qcow2_co_clear_autoclear(Qcow2 *q);
 /** qcow2_co_write_header() - rewrite cluster 0 from q->h; not flushed */
 int coroutine_fn qcow2_co_write_header(Qcow2 *q);
 /** qcow2_co_set_incompatible() - set and clear bits on disk, flushed; no-op on version 2 */

@@ -176,8 +176,9 @@ bool coroutine_fn qcow2_co_truncate(BlockNode *node, int64_t length, bool exact,
     uint64_t size = (uint64_t)length, old = q->h.size;
     int r;
 
-    if (!qcow2_is_usable(q)) {
-        return fail_errno(errp, EIO, "The image cannot be resized");
+    r = qcow2_co_begin_change(q);
+    if (r < 0) {
+        return fail_errno(errp, -r, "The image cannot be resized");
     }
     if (q->scratch) {
         return fail(errp, "An image with the scratch policy cannot be resized");

@@ -323,8 +323,9 @@ int coroutine_fn qcow2_co_pwritev(BlockNode *node, int64_t offset, IoVec iov, Re
     unsigned parity;
     int r;
 
-    if (!qcow2_is_usable(q)) {
-        return -EIO;
+    r = qcow2_co_begin_change(q);
+    if (unlikely(r < 0)) {
+        return r;
     }
     if (q->scratch) {
         return scratch_co_pwritev(q, (uint64_t)offset, iov);

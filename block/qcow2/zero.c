@@ -143,10 +143,10 @@ int coroutine_fn qcow2_co_pdiscard(BlockNode *node, int64_t offset, int64_t byte
     Qcow2 *q = qcow2_of(node);
     uint64_t start, end;
     unsigned parity;
-    int r = 0;
+    int r = qcow2_co_begin_change(q);
 
-    if (!qcow2_is_usable(q)) {
-        return -EIO;
+    if (r < 0) {
+        return r;
     }
     if (q->scratch) {
         return scratch_co_zero(q, (uint64_t)offset, (uint64_t)bytes, true);
@@ -170,10 +170,10 @@ qcow2_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags 
     Qcow2Drop how = flags & REQ_MAY_UNMAP ? QCOW2_DROP_DISCARD : QCOW2_DROP_ZERO;
     uint64_t start, end;
     unsigned parity;
-    int r;
+    int r = qcow2_co_begin_change(q);
 
-    if (!qcow2_is_usable(q)) {
-        return -EIO;
+    if (r < 0) {
+        return r;
     }
     if (q->scratch) {
         return scratch_co_zero(q, (uint64_t)offset, (uint64_t)bytes, false);
