@@ -40,6 +40,7 @@ struct NbdClient {
     StreamCancel cancel;
     Stream *trying;
     LoopTimer attempt_timer;
+    bool timed_out;
 
     /* Acknowledged writes and how far they are known to be stable. */
     uint64_t write_gen, flushed_gen;
@@ -61,6 +62,7 @@ static void attempt_timeout(void *opaque)
 {
     NbdClient *c = opaque;
 
+    c->timed_out = true;
     stream_shutdown(c->trying);
 }
 
@@ -87,6 +89,7 @@ attempt(NbdClient *c, int64_t deadline_ns, NbdSession *ret, GError **errp)
     }
     nbd_reader_init(&reader, s);
     c->trying = s;
+    c->timed_out = false;
     timer_arm(&c->attempt_timer, deadline_ns);
     if (c->closing) {
         stream_shutdown(s);
@@ -97,6 +100,10 @@ attempt(NbdClient *c, int64_t deadline_ns, NbdSession *ret, GError **errp)
     timer_cancel(&c->attempt_timer);
     c->trying = NULL;
     if (!link) {
+        if (c->timed_out && errp) {
+            g_clear_error(errp);
+            fail(errp, "The NBD server did not answer in time");
+        }
         nbd_reader_destroy(&reader);
         stream_close(s);
     }
