@@ -57,6 +57,7 @@ struct Job {
     uint64_t speed_bytes_per_s;
     GPtrArray *blockers;  /* of OpBlocker */
     CoQueue ended;        /* those who wait for the end */
+    bool over;            /* its coroutine has nothing left to do */
     unsigned refs;
     Job *next, *prev;
 };

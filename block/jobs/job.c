@@ -301,9 +301,6 @@ job_co_conclude(Job *job)
     if (job->options.done) {
         job->options.done(job->ret, job->options.opaque);
     }
-    if (!job->options.manual_dismiss || !job->id) {
-        job_dismiss(job);
-    }
 }
 
 static void coroutine_fn
@@ -327,7 +324,11 @@ job_co_entry(void *opaque)
     }
     job->busy = false;
     job_co_conclude(job);
+    job->over = true;
     co_queue_wake_all(&job->ended);
+    if (!job->options.manual_dismiss || !job->id) {
+        job_dismiss(job);
+    }
     job_unref(job);
 }
 
@@ -425,13 +426,11 @@ job_set_speed(Job *job, uint64_t bytes_per_s)
 void coroutine_fn
 job_co_cancel(Job *job)
 {
-    bool over = job->status == JOB_STATUS_CONCLUDED || job->status == JOB_STATUS_NULL;
-
-    if (over) {
+    if (job->over) {
         return;
     }
     job->refs++;
-    job_cancel(job, true);
+    job_cancel(job, true); /* one that has just concluded may still be in its done() */
     co_queue_wait(&job->ended);
     job_unref(job);
 }
@@ -442,7 +441,7 @@ job_co_cancel_all(void)
     for (;;) {
         Job *job = jobs_first;
 
-        while (job && job->status == JOB_STATUS_CONCLUDED) {
+        while (job && job->over) {
             job = job->next;
         }
         if (!job) {
