@@ -2,6 +2,7 @@
 /* Every driver against the conformance suite: a line each. */
 #include <glib.h>
 
+#include "block/driver.h"
 #include "block/drivers.h"
 #include "memdisk.h"
 #include "suite.h"
@@ -26,6 +27,55 @@ static bool coroutine_fn make_two_files(const char *dir, int64_t length, GError 
 {
     return make_file(dir, length, errp) && conformance_make_file(dir, "disk2", length, errp);
 }
+
+/* --- qcow2 --- */
+
+/* @o: what differs from the defaults; size and file are filled in. */
+static bool coroutine_fn
+make_qcow2(const char *dir, int64_t length, BlockdevCreateOptionsQcow2 o, GError **errp)
+{
+    g_autofree char *path = g_build_filename(dir, "disk", NULL);
+    BlockdevOptions file = {.driver = BLOCKDEV_DRIVER_FILE, .u.file.filename = path};
+    BlockdevRef ref = {.kind = BLOCKDEV_REF_DEFINITION, .u.definition = &file};
+    BlockdevCreateOptions create = {.driver = BLOCKDEV_DRIVER_QCOW2};
+
+    o.file = &ref;
+    o.size = (uint64_t)length;
+    create.u.qcow2 = o;
+    return conformance_make_file(dir, "disk", 0, errp) &&
+           driver_find("qcow2")->co_create(&create, errp);
+}
+
+static bool coroutine_fn make_qcow2_default(const char *dir, int64_t length, GError **errp)
+{
+    return make_qcow2(dir, length, (BlockdevCreateOptionsQcow2){0}, errp);
+}
+
+static bool coroutine_fn make_qcow2_small(const char *dir, int64_t length, GError **errp)
+{
+    return make_qcow2(dir, length,
+                      (BlockdevCreateOptionsQcow2){
+                          .has_cluster_size = true,
+                          .cluster_size = 512,
+                          .has_refcount_bits = true,
+                          .refcount_bits = 1,
+                      },
+                      errp);
+}
+
+static bool coroutine_fn make_qcow2_v2(const char *dir, int64_t length, GError **errp)
+{
+    return make_qcow2(dir, length,
+                      (BlockdevCreateOptionsQcow2){
+                          .has_version = true,
+                          .version = BLOCKDEV_QCOW2_VERSION_V2,
+                          .has_cluster_size = true,
+                          .cluster_size = 4096,
+                      },
+                      errp);
+}
+
+/* --- disks in memory --- */
 
 static BlockNode *coroutine_fn open_memdisk(const MemdiskOptions *o, bool read_only, GError **errp)
 {
@@ -76,6 +126,8 @@ static BlockNode *coroutine_fn open_4096(int64_t length, bool read_only, GError 
 #define FILE_NODE "{'driver': 'file', 'filename': '@DIR@/disk'}"
 #define COMMON    "'read-only': @RO@, 'discard': 'unmap'"
 
+#define QCOW2 "{'driver': 'qcow2', 'file': " FILE_NODE ", " COMMON "}"
+
 static const Subject subjects[] = {
     {"memdisk", NULL, NULL, open_slow, SUBJECT_FORGETS | SUBJECT_NO_REOPEN},
     {"memdisk-512", NULL, NULL, open_512, SUBJECT_FORGETS | SUBJECT_NO_REOPEN},
@@ -107,6 +159,11 @@ static const Subject subjects[] = {
      "{'driver': 'blklogwrites', 'file': " FILE_NODE ","
      " 'log': {'driver': 'file', 'filename': '@DIR@/log'}, " COMMON "}",
      NULL, SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE},
+    {"qcow2", make_qcow2_default, QCOW2, NULL, 0},
+    {"qcow2-512", make_qcow2_small, QCOW2, NULL, 0},
+    {"qcow2-v2", make_qcow2_v2, QCOW2, NULL, 0},
+    {"qcow2-direct", make_qcow2_default,
+     "{'driver': 'qcow2', 'cache': {'direct': true}, 'file': " FILE_NODE ", " COMMON "}", NULL, 0},
     {"quorum", make_two_files,
      "{'driver': 'quorum', 'vote-threshold': 2, 'children': [" FILE_NODE ","
      " {'driver': 'file', 'filename': '@DIR@/disk2'}], " COMMON "}",
