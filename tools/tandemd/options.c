@@ -14,6 +14,7 @@
 #include "monitor/chardev.h"
 #include "monitor/machine.h"
 #include "monitor/monitor.h"
+#include "monitor/object.h"
 #include "qapi/keyval.h"
 #include "qapi/walk.h"
 #include "tandemd.h"
@@ -170,6 +171,14 @@ apply_export(const char *arg, GError **errp)
     return o && export_co_add(o, errp);
 }
 
+static bool coroutine_fn
+apply_object(const char *arg, GError **errp)
+{
+    g_autoptr(ObjectOptions) o = parse_object(&qapi_type_object_options, arg, "qom-type", errp);
+
+    return o && object_co_add(o, errp);
+}
+
 /* --- what a machine would have --- */
 
 static bool coroutine_fn
@@ -221,6 +230,8 @@ static const Option options[] = {
       "start the NBD server", .apply = apply_nbd_server },
     { "export", "[type=]nbd,id=ID,node-name=NAME[,name=NAME][,writable=on][,...]",
       "export a node, as block-export-add does", .apply = apply_export },
+    { "object", "[qom-type=]iothread|secret,id=ID[,...]", "make an object, as object-add does",
+      .apply = apply_object },
     { "chardev", "BACKEND,id=ID[,...]", "a character device: socket, stdio, file or null",
       .apply = apply_chardev },
     { "monitor", "[chardev=]ID[,mode=control][,pretty=on][,id=ID]",

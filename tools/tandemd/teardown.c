@@ -8,6 +8,7 @@
 #include "block/job.h"
 #include "block/node.h"
 #include "monitor/monitor.h"
+#include "monitor/object.h"
 #include "tandemd.h"
 
 #define PATIENCE_NS  (2 * NS_PER_S)  /* for peers to answer what is in flight */
@@ -39,6 +40,7 @@ teardown_co(void)
         export_co_del_all();
         job_co_cancel_all();
         blockdev_co_close_all();
+        objects_free();
         monitors_co_end();
     }
     timer_cancel(&impatience);
