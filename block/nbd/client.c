@@ -256,11 +256,30 @@ static void client_free(NbdClient *c)
     g_free(c);
 }
 
+static GQueue opening; /* of NbdClient, while nbd_client_co_open() waits */
+
+static void stop_trying(NbdClient *c)
+{
+    c->closing = true;
+    stream_cancel(&c->cancel);
+    if (c->trying) {
+        stream_shutdown(c->trying);
+    }
+}
+
+void nbd_client_cancel_opens(void)
+{
+    for (GList *l = opening.head; l; l = l->next) {
+        stop_trying(l->data);
+    }
+}
+
 NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **errp)
 {
     NbdClient *c = client_new(o);
     int64_t until_ns = loop_now_ns() + o->open_timeout_ns;
 
+    g_queue_push_tail(&opening, c);
     for (;;) {
         g_autoptr(GError) err = NULL;
         int64_t deadline_ns = loop_now_ns() + ATTEMPT_NS;
@@ -270,9 +289,12 @@ NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **e
         }
         c->link = attempt(c, deadline_ns, &c->session, &err);
         if (c->link) {
+            g_queue_remove(&opening, c);
+            c->closing = false; /* told too late: it is open */
             return c;
         }
-        if (loop_now_ns() + BACKOFF_MIN_NS > until_ns) {
+        if (c->closing || loop_now_ns() + BACKOFF_MIN_NS > until_ns) {
+            g_queue_remove(&opening, c);
             g_propagate_error(errp, g_steal_pointer(&err));
             client_free(c);
             return NULL;
@@ -284,12 +306,8 @@ NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **e
 void coroutine_fn nbd_client_co_close(NbdClient *c)
 {
     assert(c->calls == 0 && !c->closing);
-    c->closing = true;
     timer_cancel(&c->delay);
-    stream_cancel(&c->cancel);
-    if (c->trying) {
-        stream_shutdown(c->trying);
-    }
+    stop_trying(c);
     co_queue_wake_all(&c->kick);
     while (c->reconnecting) {
         co_queue_wait(&c->changed);

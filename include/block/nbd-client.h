@@ -26,6 +26,10 @@ typedef void NbdLinkFn(BlockNode *node, bool up, int err, void *opaque);
 /** nbd_client_set_link_callback() - one listener; NULL: none */
 void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque);
 
+/** nbd_client_cancel_opens() - nodes that are being opened and wait for their server fail now,
+ * for the end of the program. Plain. */
+void nbd_client_cancel_opens(void);
+
 /** A coroutine_fn: connect to @addr; NULL and @errp */
 typedef Stream *NbdDialFn(const StreamAddr *addr, void *opaque, GError **errp);
 

@@ -6,6 +6,7 @@
 #include "block/blockdev.h"
 #include "block/export.h"
 #include "block/job.h"
+#include "block/nbd-client.h"
 #include "block/node.h"
 #include "monitor/monitor.h"
 #include "monitor/object.h"
@@ -23,6 +24,7 @@ lose_patience(void *opaque)
     for (BlockNode *n = node_first(); n; n = node_next(n)) {
         node_cancel_in_flight(n);
     }
+    nbd_client_cancel_opens();
     timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
 }
 
