@@ -46,6 +46,12 @@ monitor_add(const MonitorOptions *o, GError **errp)
 }
 
 void
+monitors_open(void)
+{
+    qmp_sessions_open();
+}
+
+void
 monitors_stop(void)
 {
     chardevs_stop();

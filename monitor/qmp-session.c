@@ -54,6 +54,8 @@ struct QmpSession {
 static GQueue sessions; /* of QmpSession */
 static unsigned running;
 static bool stopped;
+static bool open_for_commands; /* the program has started */
+static CoQueue opening;        /* sessions with a command that wait for that */
 static CoQueue one_gone; /* who waits for sessions to end, or to drain */
 
 static void
@@ -214,6 +216,9 @@ execute_requests(void *opaque)
     QmpSession *s = opaque;
     Request *r;
 
+    while (!open_for_commands && !stopped) {
+        co_queue_wait(&opening);
+    }
     while ((r = g_queue_peek_head(&s->requests))) {
         wait_until_taken(s);
         if (!stopped) {
@@ -335,9 +340,17 @@ qmp_session_co_serve(Stream *stream, bool pretty)
 /* --- the end --- */
 
 void
+qmp_sessions_open(void)
+{
+    open_for_commands = true;
+    co_queue_wake_all(&opening);
+}
+
+void
 qmp_sessions_stop(void)
 {
     stopped = true;
+    co_queue_wake_all(&opening);
 }
 
 bool coroutine_fn

@@ -35,7 +35,10 @@ void coroutine_fn qmp_session_co_serve(Stream *s, bool pretty);
 /** qmp_sessions_event() - queue @event for each session that has negotiated. Never yields. */
 void qmp_sessions_event(const json_t *event);
 
-/* --- the end --- */
+/* --- the beginning and the end --- */
+
+/** qmp_sessions_open() - commands run from now on; those that came earlier have waited */
+void qmp_sessions_open(void);
 
 /** qmp_sessions_stop() - execute no further command */
 void qmp_sessions_stop(void);

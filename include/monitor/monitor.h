@@ -19,6 +19,9 @@ void monitors_start(void);
 /** monitor_add() - serve the clients of a character device */
 bool monitor_add(const MonitorOptions *o, GError **errp);
 
+/** monitors_open() - the program has started: commands, which have waited till now, may run.
+ * A client must not find half of what the command line names. */
+void monitors_open(void);
 /** monitors_stop() - accept no client, begin no command any more */
 void monitors_stop(void);
 /** monitors_co_wait_commands() - until commands that have begun return; false at the deadline */

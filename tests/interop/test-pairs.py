@@ -203,4 +203,4 @@ def load_tests(loader, standard, pattern):
 
 
 if __name__ == '__main__':
-    unittest.main(verbosity=2)
+    unittest.main(verbosity=2, warnings='ignore')

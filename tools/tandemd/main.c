@@ -67,6 +67,7 @@ start_co(const Run *run, GError **errp)
         return false;
     }
     process_started();
+    monitors_open();
     return true;
 }
 
