@@ -215,6 +215,75 @@ static void coroutine_fn test_lock_conflict_in_one_process(void)
 }
 LOOP_TEST("/file/lock-conflict", test_lock_conflict_in_one_process)
 
+/* --- host_device --- */
+
+/* The name of a loop device over @path; NULL where there are none. */
+static char *loop_device_new(const char *path)
+{
+    const char *argv[] = {"losetup", "--find", "--show", path, NULL};
+    char *out = NULL;
+    int status;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
+                      NULL, NULL, &out, NULL, &status, NULL) ||
+        status != 0) {
+        g_free(out);
+        return NULL;
+    }
+    return g_strstrip(out);
+}
+
+static void loop_device_free(const char *device)
+{
+    const char *argv[] = {"losetup", "--detach", device, NULL};
+
+    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL,
+                               NULL, NULL, NULL));
+}
+
+static void coroutine_fn use_device(const char *device)
+{
+    g_autoptr(GError) err = NULL;
+    BlockBackend *be = use_node(open_node(&err,
+                                          "{'driver': 'host_device', 'filename': '%s',"
+                                          " 'cache': {'direct': true}, 'discard': 'unmap'}",
+                                          device));
+    uint8_t buf[3000], back[3000];
+
+    g_assert_cmpint(backend_length(be), ==, 1 * MiB);
+    memset(buf, 9, sizeof(buf));
+    g_assert_cmpint(backend_co_pwrite(be, 100, buf, sizeof(buf), REQ_FUA), ==, 0);
+    g_assert_cmpint(backend_co_pread(be, 100, back, sizeof(back)), ==, 0);
+    g_assert_cmpmem(back, sizeof(back), buf, sizeof(buf));
+    g_assert_cmpint(backend_co_pwrite_zeroes(be, 0, 65536, REQ_MAY_UNMAP), ==, 0);
+    g_assert_cmpint(backend_co_pdiscard(be, 65536, 65536), ==, 0);
+    g_assert_cmpint(backend_co_pread(be, 100, back, sizeof(back)), ==, 0);
+    memset(buf, 0, sizeof(buf));
+    g_assert_cmpmem(back, sizeof(back), buf, sizeof(buf));
+    g_assert_cmpint(backend_co_flush(be), ==, 0);
+    g_assert_false(backend_co_truncate(be, 2 * MiB, true, BLOCK_PREALLOC_OFF, 0, &err));
+    g_assert_cmpstr(err->message, ==, "Cannot resize device files");
+    backend_co_free(be);
+    check_open_fails("file", device, "A regular file was expected by the 'file' driver");
+}
+
+static void coroutine_fn test_host_device(void)
+{
+    g_autofree char *path = temp_path("device");
+    g_autofree char *device = NULL;
+
+    make_file(path, 1 * MiB);
+    device = loop_device_new(path);
+    if (device) {
+        use_device(device);
+        loop_device_free(device);
+    } else {
+        g_test_skip("there are no loop devices");
+    }
+    g_unlink(path);
+}
+LOOP_TEST("/host_device/loop", test_host_device)
+
 /* --- raw --- */
 
 static void coroutine_fn check_window_fails(const char *path, const char *window, const char *want)
