@@ -186,6 +186,9 @@ static void qcow2_get_info(BlockNode *node, BlockInfoData *ret)
     ret->cluster_size = (int64_t)q->cluster_size;
     ret->store_granularity =
         (int64_t)(q->scratch ? scratch_sub_bytes(q->scratch) : q->cluster_size);
+    if (q->scratch) {
+        ret->scratch_bytes = (int64_t)(q->scratch->map.stored << q->scratch->sub_bits);
+    }
     ret->is_dirty = (q->h.incompatible & QCOW2_INCOMPAT_DIRTY) != 0;
 }
 

@@ -35,6 +35,7 @@ void scratch_map_empty(ScratchMap *m)
 {
     m->used = 0;
     m->epoch++;
+    m->stored = 0;
     if (m->epoch == 0) { /* once in 2^32 emptyings */
         memset(m->slots, 0, m->entry_bytes << m->bits);
         m->epoch = 1;
@@ -156,7 +157,7 @@ uint32_t scratch_entry_run(const ScratchMap *m, const ScratchEntry *e, uint32_t 
     return MIN(at, end) - sub;
 }
 
-void scratch_entry_set(const ScratchMap *m, ScratchEntry *e, uint32_t sub, uint32_t n,
+void scratch_entry_set(ScratchMap *m, ScratchEntry *e, uint32_t sub, uint32_t n,
                        ScratchState state)
 {
     while (n > 0) {
@@ -164,6 +165,8 @@ void scratch_entry_set(const ScratchMap *m, ScratchEntry *e, uint32_t sub, uint3
         uint64_t mask = (part == 64 ? ~UINT64_C(0) : (UINT64_C(1) << part) - 1) << shift;
         uint64_t *data = &e->bits[sub / 64], *zero = &e->bits[m->words + sub / 64];
 
+        m->stored -= (uint64_t)__builtin_popcountll(*data & mask);
+        m->stored += state == SCRATCH_DATA ? part : 0;
         *data = state == SCRATCH_DATA ? *data | mask : *data & ~mask;
         *zero = state == SCRATCH_ZERO ? *zero | mask : *zero & ~mask;
         sub += part;

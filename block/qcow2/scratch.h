@@ -37,7 +37,8 @@ typedef struct ScratchEntry {
  */
 typedef struct ScratchMap {
     uint8_t *slots;
-    uint64_t used; /* in this epoch */
+    uint64_t used;   /* in this epoch */
+    uint64_t stored; /* sub-blocks with data in this epoch */
     size_t entry_bytes;
     uint32_t bits; /* log2 of the number of slots */
     uint32_t epoch;
@@ -57,7 +58,7 @@ ScratchEntry *scratch_map_next(const ScratchMap *m, uint64_t *at);
 ScratchState scratch_entry_state(const ScratchMap *m, const ScratchEntry *e, uint32_t sub);
 /** scratch_entry_run() - sub-blocks from @sub on in the same state, at most up to @end */
 uint32_t scratch_entry_run(const ScratchMap *m, const ScratchEntry *e, uint32_t sub, uint32_t end);
-void scratch_entry_set(const ScratchMap *m, ScratchEntry *e, uint32_t sub, uint32_t n,
+void scratch_entry_set(ScratchMap *m, ScratchEntry *e, uint32_t sub, uint32_t n,
                        ScratchState state);
 
 /* --- the policy --- */

@@ -433,6 +433,32 @@ test_close_running(void)
     world_co_free(w);
 }
 
+/* What the overlays hold since the last checkpoint is counted in what they store. */
+static void coroutine_fn
+test_secondary_query_bytes(void)
+{
+    ReplWorld *w = world_co_new("s", LENGTH, 0x11);
+    ReplicationInfoArray *a;
+
+    world_co_start(w);
+    world_co_peer_write(w, 100, 1, 0x22);
+    world_co_peer_write(w, HALF, 8192, 0x22);
+    world_co_top_write(w, 4096, 4096, 0x33);
+    a = replication_query();
+    g_assert_cmpuint(a->items[0]->hidden_bytes, ==, 3 * 4096);
+    g_assert_cmpuint(a->items[0]->active_bytes, ==, 4096);
+    replication_info_array_free(a);
+    world_co_checkpoint(w);
+    a = replication_query();
+    g_assert_cmpuint(a->items[0]->hidden_bytes, ==, 0);
+    g_assert_cmpuint(a->items[0]->active_bytes, ==, 0);
+    g_assert_cmpuint(a->items[0]->epoch, ==, 2);
+    replication_info_array_free(a);
+    co_stop(false);
+    world_co_free(w);
+}
+
+VTEST("/replication/secondary/query_bytes", test_secondary_query_bytes)
 VTEST("/replication/primary/read", test_primary_read)
 VTEST("/replication/primary/write", test_primary_write)
 VTEST("/replication/primary/start", test_primary_start)
