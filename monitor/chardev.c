@@ -279,6 +279,7 @@ chardevs_co_free(void)
     Chardev *c;
 
     assert(stopped);
+    co_reschedule(); /* those accepted before the stop enter client_run() */
     while ((c = g_queue_pop_head(&chardevs))) {
         while (c->clients) {
             co_queue_wait(&c->changed);
