@@ -27,12 +27,21 @@ class Client:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(timeout)
-        self.sock.connect(address)
+        self._connect(address)
         self.lines = self.sock.makefile('rb')
         self.events = []
         self.greeting = self.read()
         if negotiate:
             self.cmd('qmp_capabilities')
+
+    def _connect(self, address):
+        """A socket that is bound and does not listen yet refuses; that passes."""
+        for _ in range(100):
+            try:
+                return self.sock.connect(address)
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+        return self.sock.connect(address)
 
     def read(self):
         """The next object from the server; None at the end."""
