@@ -7,8 +7,8 @@
 
 #include "block/blockdev.h"
 #include "block/driver.h"
+#include "block/drivers.h"
 #include "block/info.h"
-#include "qapi/drivers.h"
 #include "qapi/walk.h"
 #include "util/error.h"
 #include "vtest.h"
@@ -50,7 +50,7 @@ static void coroutine_fn create_image(const char *name, const char *backing)
 
 static void begin(void)
 {
-    driver_table_set(block_driver_table, BLOCKDEV_DRIVER__MAX);
+    drivers_register();
     dir = g_dir_make_tmp("tandem-drive-XXXXXX", NULL);
     g_assert_nonnull(dir);
 }
