@@ -3,7 +3,7 @@
  * Backends: who they are, what they stand on, what they may do. Their requests
  * are in request.c.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <string.h>
 
@@ -59,8 +59,8 @@ char *backend_describe(const BlockBackend *be)
 
 /* --- life --- */
 
-BlockBackend *backend_new(const char *name, PermPair perm, const BackendOps *ops, void *opaque,
-                          GError **errp)
+BlockBackend *
+backend_new(const char *name, PermPair perm, const BackendOps *ops, void *opaque, GError **errp)
 {
     BlockBackend *be;
 

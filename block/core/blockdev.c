@@ -123,8 +123,8 @@ typedef enum Wish {
     WISH_WRONG, /* refused, errp is set */
 } Wish;
 
-static bool same_definition(const BlockdevOptions *before, const BlockdevOptions *now,
-                            const char *key)
+static bool
+same_definition(const BlockdevOptions *before, const BlockdevOptions *now, const char *key)
 {
     json_t *a = blockdev_options_to_json(before), *b = blockdev_options_to_json(now);
     bool same = json_equal(json_object_get(a, key), json_object_get(b, key));
@@ -134,8 +134,8 @@ static bool same_definition(const BlockdevOptions *before, const BlockdevOptions
     return same;
 }
 
-static Wish wish_of_reference(const BlockChild *edge, const char *name, BlockNode **ret_to,
-                              GError **errp)
+static Wish
+wish_of_reference(const BlockChild *edge, const char *name, BlockNode **ret_to, GError **errp)
 {
     BlockNode *to = node_lookup(name, errp);
 
@@ -146,8 +146,8 @@ static Wish wish_of_reference(const BlockChild *edge, const char *name, BlockNod
     return edge && edge->node == to ? WISH_SAME : WISH_OTHER;
 }
 
-static Wish wish_of_definition(BlockNode *node, const BlockdevOptions *opts, const char *key,
-                               GError **errp)
+static Wish
+wish_of_definition(BlockNode *node, const BlockdevOptions *opts, const char *key, GError **errp)
 {
     if (node->p->opts && same_definition(node->p->opts, opts, key)) {
         return WISH_SAME;
@@ -157,8 +157,8 @@ static Wish wish_of_definition(BlockNode *node, const BlockdevOptions *opts, con
     return WISH_WRONG;
 }
 
-static Wish wish_for_file(BlockNode *node, const BlockdevOptions *opts, BlockNode **ret_to,
-                          GError **errp)
+static Wish
+wish_for_file(BlockNode *node, const BlockdevOptions *opts, BlockNode **ret_to, GError **errp)
 {
     const BlockdevRef *ref = options_member(opts, "file");
 
@@ -170,8 +170,8 @@ static Wish wish_for_file(BlockNode *node, const BlockdevOptions *opts, BlockNod
                : wish_of_definition(node, opts, "file", errp);
 }
 
-static Wish wish_for_backing(BlockNode *node, const BlockdevOptions *opts, BlockNode **ret_to,
-                             GError **errp)
+static Wish
+wish_for_backing(BlockNode *node, const BlockdevOptions *opts, BlockNode **ret_to, GError **errp)
 {
     const BlockdevRefOrNull *ref = options_member(opts, "backing");
 

@@ -18,7 +18,7 @@
  *  D4 a graph change drains before it holds anything but the graph lock, and
  *     requests never take that one.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include "util/trace.h"
 

@@ -22,8 +22,8 @@ static bool is_drive(const BlockBackend *be)
 /* --- reading keys --- */
 
 /* Take @key out of @o: its text, valid as long as @original. NULL: not there. */
-static bool take(json_t *o, const json_t *original, const char *key, const char **ret,
-                 GError **errp)
+static bool
+take(json_t *o, const json_t *original, const char *key, const char **ret, GError **errp)
 {
     const json_t *value = json_object_get(original, key);
 
@@ -72,19 +72,19 @@ typedef struct DriveKeys {
 
 static bool refuse_throttling(const json_t *o, GError **errp)
 {
-    static const char *const keys[] = {"bps",  "bps_rd",  "bps_wr",    "iops",
+    static const char *const keys[] = {"bps",     "bps_rd",  "bps_wr",    "iops",
                                        "iops_rd", "iops_wr", "iops_size", "group"};
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)o, key, value) {
+    json_object_foreach((json_t *)o, key, value)
+    {
         for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
             size_t n = strlen(keys[i]);
 
             if (strncmp(key, keys[i], n) == 0 &&
                 (!key[n] || strcmp(key + n, "_max") == 0 || strcmp(key + n, "_max_length") == 0)) {
-                return fail(errp, "Parameter '%s' is not supported: drives are not throttled",
-                            key);
+                return fail(errp, "Parameter '%s' is not supported: drives are not throttled", key);
             }
         }
         if (g_str_has_prefix(key, "throttling.")) {
@@ -175,9 +175,9 @@ typedef struct CacheMode {
 static const CacheMode *find_cache_mode(const char *name)
 {
     static const CacheMode modes[] = {
-        {"writeback", false, false, false},  {"none", true, false, false},
-        {"off", true, false, false},         {"writethrough", false, false, true},
-        {"directsync", true, false, true},   {"unsafe", false, true, false},
+        {"writeback", false, false, false}, {"none", true, false, false},
+        {"off", true, false, false},        {"writethrough", false, false, true},
+        {"directsync", true, false, true},  {"unsafe", false, true, false},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
@@ -289,8 +289,7 @@ static bool take_keys(json_t *o, const json_t *original, DriveKeys *k, GError **
            take_flags(o, original, k, errp) && take_cache(o, original, k, errp) &&
            take_aio(o, original, k, errp) && take_discard(o, original, errp) &&
            take_error_action(o, original, k, "werror", errp) &&
-           take_error_action(o, original, k, "rerror", errp) &&
-           take_refused(o, original, k, errp);
+           take_error_action(o, original, k, "rerror", errp) && take_refused(o, original, k, errp);
 }
 
 /* The file name is that of the protocol below, or of the whole if it is "json:...". */
@@ -330,7 +329,8 @@ static bool names_a_node(const json_t *o)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)o, key, value) {
+    json_object_foreach((json_t *)o, key, value)
+    {
         if (strcmp(key, "driver") == 0 || strcmp(key, "filename") == 0 ||
             g_str_has_prefix(key, "file") || g_str_has_prefix(key, "children")) {
             return true;

@@ -2,7 +2,7 @@
 /*
  * The table of drivers. The core links none of them: main() hands the table in.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <string.h>
 

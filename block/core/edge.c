@@ -7,7 +7,7 @@
  * an edge. Each edge holds one count of the node it points at; who unlinks it
  * takes the count over and drops it where it may wait.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 static void link_parent(BlockChild *c)
 {
@@ -57,8 +57,8 @@ static void unlink_sibling(BlockChild *c, BlockNode *parent)
     }
 }
 
-BlockChild *edge_new(BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *to,
-                     ChildRole role)
+BlockChild *
+edge_new(BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *to, ChildRole role)
 {
     BlockChild *c = g_new0(BlockChild, 1);
 

@@ -5,7 +5,7 @@
  * "nbd+unix:///export?socket=path", "nbd:host:port", "null-co://"), and the
  * printable name of a node.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -40,8 +40,7 @@ char *filename_combine(const char *base, const char *name)
         return g_strdup(name);
     }
     slash = strrchr(base, '/');
-    return slash ? g_strdup_printf("%.*s%s", (int)(slash + 1 - base), base, name)
-                 : g_strdup(name);
+    return slash ? g_strdup_printf("%.*s%s", (int)(slash + 1 - base), base, name) : g_strdup(name);
 }
 
 /* --- nbd --- */
@@ -265,8 +264,7 @@ static void expand_child(json_t *options, const BlockChild *c)
     }
     if (dot && g_str_has_prefix(c->name, "children.")) {
         at = json_object_get(options, "children");
-        json_array_set_new(at, (size_t)g_ascii_strtoull(dot + 1, NULL, 10),
-                           full_options(c->node));
+        json_array_set_new(at, (size_t)g_ascii_strtoull(dot + 1, NULL, 10), full_options(c->node));
     }
 }
 
@@ -312,8 +310,8 @@ static char *nbd_name(const json_t *o)
         const char *host = text_of(server, "host"), *port = text_of(server, "port");
         const char *left = strchr(host, ':') ? "[" : "", *right = *left ? "]" : "";
 
-        return g_strdup_printf("nbd://%s%s%s:%s%s%s", left, host, right, port,
-                               *path ? "/" : "", path);
+        return g_strdup_printf("nbd://%s%s%s:%s%s%s", left, host, right, port, *path ? "/" : "",
+                               path);
     }
     return NULL;
 }

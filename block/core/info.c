@@ -147,8 +147,8 @@ ImageInfo *coroutine_fn info_co_image(BlockNode *node, bool flat, bool limits, G
 
 static BlockGraphInfo *coroutine_fn graph_info(BlockNode *node, bool limits, GError **errp);
 
-static bool coroutine_fn add_children(BlockNode *node, BlockGraphInfo *i, bool limits,
-                                      GError **errp)
+static bool coroutine_fn
+add_children(BlockNode *node, BlockGraphInfo *i, bool limits, GError **errp)
 {
     size_t n = 0;
 
@@ -214,8 +214,8 @@ static int64_t backing_depth(BlockNode *node)
     return depth;
 }
 
-BlockDeviceInfo *coroutine_fn info_co_node(BlockNode *node, const BlockBackend *be, bool flat,
-                                           GError **errp)
+BlockDeviceInfo *coroutine_fn
+info_co_node(BlockNode *node, const BlockBackend *be, bool flat, GError **errp)
 {
     BlockDeviceInfo *i = g_new0(BlockDeviceInfo, 1);
     BlockNode *backing = node_backing(node);
@@ -345,21 +345,21 @@ static json_int_t id_of(GHashTable *ids, const void *what)
     return GPOINTER_TO_UINT(id);
 }
 
-static void add_vertex(json_t *nodes, GHashTable *ids, const void *what, const char *type,
-                       const char *name)
+static void
+add_vertex(json_t *nodes, GHashTable *ids, const void *what, const char *type, const char *name)
 {
-    json_array_append_new(nodes, json_pack("{s:I, s:s, s:s}", "id", id_of(ids, what), "type", type,
-                                           "name", name));
+    json_array_append_new(
+        nodes, json_pack("{s:I, s:s, s:s}", "id", id_of(ids, what), "type", type, "name", name));
 }
 
 static void add_edge(json_t *edges, GHashTable *ids, const BlockChild *c)
 {
     const void *parent = c->parent ? (const void *)c->parent : c->parent_backend;
 
-    json_array_append_new(
-        edges, json_pack("{s:I, s:I, s:s, s:o, s:o}", "parent", id_of(ids, parent), "child",
-                         id_of(ids, c->node), "name", c->name, "perm", perm_list(c->perm.taken),
-                         "shared-perm", perm_list(c->perm.shared)));
+    json_array_append_new(edges, json_pack("{s:I, s:I, s:s, s:o, s:o}", "parent",
+                                           id_of(ids, parent), "child", id_of(ids, c->node), "name",
+                                           c->name, "perm", perm_list(c->perm.taken), "shared-perm",
+                                           perm_list(c->perm.shared)));
 }
 
 json_t *info_graph_edges(void)

@@ -10,7 +10,7 @@
  *     is closed from a plain function. The work list below keeps the stack
  *     flat however long the chain that ends with it.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -73,8 +73,7 @@ static char *generate_name(void)
 
 /* --- making --- */
 
-BlockNode *node_new(const BlockDriver *drv, const char *name, const NodeFlags *flags,
-                    GError **errp)
+BlockNode *node_new(const BlockDriver *drv, const char *name, const NodeFlags *flags, GError **errp)
 {
     BlockNode *node;
 
@@ -364,4 +363,3 @@ void node_get_info(BlockNode *node, BlockInfoData *ret)
         node->drv->get_info(node, ret);
     }
 }
-

@@ -6,7 +6,7 @@
  * leave one behind or free one twice. It does not keep its node: who blocks may
  * himself live below it, and both would live for ever.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include "util/error.h"
 

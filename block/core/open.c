@@ -11,7 +11,7 @@
  *     most NODE_NEST_MAX deep, and the backing chain that headers name is
  *     followed in a loop, at most NODE_CHAIN_MAX long and never in a circle.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -24,10 +24,10 @@
 
 /* Where a node that is being opened stands. */
 typedef struct Place {
-    BlockNode *above;      /* the node whose options define it inline, NULL: none */
-    BlockNode *preopened;  /* its "file", one count of which becomes the node's; NULL: none */
-    bool probed;           /* its driver was guessed */
-    bool without_backing;  /* who asks follows the header's chain itself */
+    BlockNode *above;     /* the node whose options define it inline, NULL: none */
+    BlockNode *preopened; /* its "file", one count of which becomes the node's; NULL: none */
+    bool probed;          /* its driver was guessed */
+    bool without_backing; /* who asks follows the header's chain itself */
 } Place;
 
 static void (*warn_fn)(const char *text);
@@ -40,14 +40,14 @@ void block_set_warning(void (*fn)(const char *text))
 /* --- one node --- */
 
 /* What the driver said, with a name where it gave none. */
-static bool name_failure(const BlockNode *node, const BlockdevOptions *opts, GError *err,
-                         GError **errp)
+static bool
+name_failure(const BlockNode *node, const BlockdevOptions *opts, GError *err, GError **errp)
 {
     json_t *o = blockdev_options_to_json(opts);
     const char *filename = json_string_value(json_object_get(o, "filename"));
-    const char *name = filename                                    ? filename
+    const char *name = filename                                   ? filename
                        : node->file && node->file->node->filename ? node->file->node->filename
-                                                                   : node->node_name;
+                                                                  : node->node_name;
 
     if (!err) {
         fail(errp, "Could not open '%s'", name);
@@ -97,8 +97,8 @@ static bool set_place(BlockNode *node, const Place *place, GError **errp)
 
 static bool coroutine_fn open_backing_chain(BlockNode *top, GError **errp);
 
-static bool coroutine_fn open_into(BlockNode *node, const BlockdevOptions *opts,
-                                   const Place *place, GError **errp)
+static bool coroutine_fn
+open_into(BlockNode *node, const BlockdevOptions *opts, const Place *place, GError **errp)
 {
     bool ok = set_place(node, place, errp) && call_driver(node, opts, errp);
 
@@ -112,8 +112,8 @@ static bool coroutine_fn open_into(BlockNode *node, const BlockdevOptions *opts,
     return place->without_backing || open_backing_chain(node, errp);
 }
 
-static BlockNode *coroutine_fn open_node(const BlockdevOptions *opts, const NodeFlags *inherit,
-                                         const Place *place, GError **errp)
+static BlockNode *coroutine_fn
+open_node(const BlockdevOptions *opts, const NodeFlags *inherit, const Place *place, GError **errp)
 {
     const char *name = blockdev_driver_str(opts->driver);
     const BlockDriver *drv = driver_find(name);
@@ -138,8 +138,8 @@ static BlockNode *coroutine_fn open_node(const BlockdevOptions *opts, const Node
     return node;
 }
 
-BlockNode *coroutine_fn node_co_open(const BlockdevOptions *opts, const NodeFlags *inherit,
-                                     GError **errp)
+BlockNode *coroutine_fn
+node_co_open(const BlockdevOptions *opts, const NodeFlags *inherit, GError **errp)
 {
     static const Place top;
     NodeFlags flags = inherit ? *inherit : flags_default();
@@ -157,9 +157,9 @@ static void follow_read_only(BlockNode *node, const BlockNode *child, ChildRole 
     }
 }
 
-static BlockNode *coroutine_fn open_child_node(BlockNode *node, const char *name,
-                                               const BlockdevRef *ref, ChildRole role,
-                                               GError **errp)
+static BlockNode *coroutine_fn
+open_child_node(BlockNode *node, const char *name, const BlockdevRef *ref, ChildRole role,
+                GError **errp)
 {
     Place place = {.above = node};
     NodeFlags inherit = flags_for_child(&node->flags, role);
@@ -178,8 +178,8 @@ static BlockNode *coroutine_fn open_child_node(BlockNode *node, const char *name
     return child ? node_ref(child) : NULL;
 }
 
-static bool coroutine_fn attach(BlockNode *node, const char *name, BlockNode *child,
-                                ChildRole role, GError **errp)
+static bool coroutine_fn
+attach(BlockNode *node, const char *name, BlockNode *child, ChildRole role, GError **errp)
 {
     GraphTx *tx = graph_tx_new();
 
@@ -262,8 +262,7 @@ static BlockNode *coroutine_fn open_name(const char *filename, const char *forma
                                          const NodeFlags *flags, Place *place, GError **errp);
 
 /* Open what the header of @node names, without its own backing image. */
-static BlockNode *coroutine_fn open_header_backing(BlockNode *node, GHashTable *seen,
-                                                   GError **errp)
+static BlockNode *coroutine_fn open_header_backing(BlockNode *node, GHashTable *seen, GError **errp)
 {
     Place place = {.above = node, .without_backing = true};
     NodeFlags inherit = flags_for_child(&node->flags, CHILD_COW);
@@ -285,8 +284,7 @@ static BlockNode *coroutine_fn open_header_backing(BlockNode *node, GHashTable *
 
 static bool fail_backing(const BlockNode *node, GError *err, GError **errp)
 {
-    g_propagate_prefixed_error(errp, err, "Could not open backing file of '%s': ",
-                               node->filename);
+    g_propagate_prefixed_error(errp, err, "Could not open backing file of '%s': ", node->filename);
     return false;
 }
 
@@ -310,8 +308,8 @@ static bool coroutine_fn open_given_backing(BlockNode *node, bool *ret_done, GEr
 }
 
 /* One link: *@ret is the next node whose header is to be followed, NULL at the end. */
-static bool coroutine_fn open_link(BlockNode *node, GHashTable *seen, BlockNode **ret,
-                                   GError **errp)
+static bool coroutine_fn
+open_link(BlockNode *node, GHashTable *seen, BlockNode **ret, GError **errp)
 {
     BlockNode *backing;
     bool done, ok;
@@ -377,8 +375,8 @@ static json_t *common_options(const json_t *o)
 }
 
 /* The flags that a node with the common options of @o will have, whatever its driver. */
-static bool flags_of_untyped(const json_t *o, const NodeFlags *inherit, NodeFlags *ret,
-                             GError **errp)
+static bool
+flags_of_untyped(const json_t *o, const NodeFlags *inherit, NodeFlags *ret, GError **errp)
 {
     g_autoptr(BlockdevOptions) opts = NULL;
     json_t *common = common_options(o);
@@ -425,8 +423,7 @@ static int coroutine_fn read_head(BlockNode *node, uint8_t *head, GError **errp)
     if (backend_co_insert(be, node, errp)) {
         r = n > 0 ? backend_co_pread(be, 0, head, (size_t)n) : 0;
         if (r < 0) {
-            fail_errno(errp, -r, "Could not read '%s' for determining its format",
-                       node->filename);
+            fail_errno(errp, -r, "Could not read '%s' for determining its format", node->filename);
         }
     }
     backend_co_free(be);
@@ -468,8 +465,8 @@ static bool coroutine_fn probe_into(json_t *o, BlockNode *file, bool writable, G
     return true;
 }
 
-static BlockNode *coroutine_fn open_typed(const json_t *o, const NodeFlags *flags,
-                                          const Place *place, GError **errp)
+static BlockNode *coroutine_fn
+open_typed(const json_t *o, const NodeFlags *flags, const Place *place, GError **errp)
 {
     g_autoptr(BlockdevOptions) opts = blockdev_options_from_lenient(o, errp);
 
@@ -480,8 +477,8 @@ static BlockNode *coroutine_fn open_typed(const json_t *o, const NodeFlags *flag
     return open_node(opts, flags, place, errp);
 }
 
-static BlockNode *coroutine_fn open_probed(json_t *o, const NodeFlags *inherit, Place *place,
-                                           GError **errp)
+static BlockNode *coroutine_fn
+open_probed(json_t *o, const NodeFlags *inherit, Place *place, GError **errp)
 {
     NodeFlags flags;
     BlockNode *file;
@@ -510,8 +507,8 @@ static BlockNode *coroutine_fn open_probed(json_t *o, const NodeFlags *inherit, 
     }
 }
 
-static BlockNode *coroutine_fn open_untyped(const json_t *opts, const NodeFlags *flags,
-                                            Place *place, GError **errp)
+static BlockNode *coroutine_fn
+open_untyped(const json_t *opts, const NodeFlags *flags, Place *place, GError **errp)
 {
     json_t *o = untyped_co_normalise(opts, errp);
     BlockNode *node = NULL;
@@ -524,8 +521,8 @@ static BlockNode *coroutine_fn open_untyped(const json_t *opts, const NodeFlags 
     return node;
 }
 
-BlockNode *coroutine_fn node_co_open_json(const json_t *opts, const NodeFlags *inherit,
-                                          GError **errp)
+BlockNode *coroutine_fn
+node_co_open_json(const json_t *opts, const NodeFlags *inherit, GError **errp)
 {
     NodeFlags flags = inherit ? *inherit : flags_default();
     Place place = {0};
@@ -589,8 +586,8 @@ BlockNode *coroutine_fn node_co_open_filename(const char *filename, const char *
     return open_name(filename, format, &f, &place, errp);
 }
 
-BlockNode *coroutine_fn node_co_open_top(const char *filename, const char *format,
-                                         const NodeFlags *flags, GError **errp)
+BlockNode *coroutine_fn
+node_co_open_top(const char *filename, const char *format, const NodeFlags *flags, GError **errp)
 {
     NodeFlags f = flags ? *flags : flags_default();
     Place place = {.without_backing = true};

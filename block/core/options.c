@@ -3,7 +3,7 @@
  * Options that every node has: what they mean together, what children inherit,
  * what a reopen may change.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <string.h>
 
@@ -110,8 +110,8 @@ static bool names_child(const BlockNode *node, const char *edge, const json_t *v
 }
 
 /* Equal, or the name of the node that is the child now. */
-static bool same_value(const BlockNode *node, const char *key, const json_t *before,
-                       const json_t *now)
+static bool
+same_value(const BlockNode *node, const char *key, const json_t *before, const json_t *now)
 {
     if (json_equal(before, now) || names_child(node, key, now)) {
         return true;
@@ -144,13 +144,15 @@ bool reopen_only_changes(const BlockNode *node, const BlockdevOptions *opts,
     const char *key, *wrong = NULL;
     json_t *value;
 
-    json_object_foreach(now, key, value) {
+    json_object_foreach(now, key, value)
+    {
         if (!may_differ(key, may_change) &&
             !same_value(node, key, json_object_get(before, key), value)) {
             wrong = wrong ? wrong : key;
         }
     }
-    json_object_foreach(before, key, value) {
+    json_object_foreach(before, key, value)
+    {
         if (!may_differ(key, may_change) && !json_object_get(now, key)) {
             wrong = wrong ? wrong : key;
         }

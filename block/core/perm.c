@@ -6,7 +6,7 @@
  * been, so the sum over its in-edges is final and decides its out-edges. One
  * pass is enough because there are no cycles, which the same walk proves.
  */
-#include "block/core/perm.h"
+#include "perm.h"
 
 #include "block/driver.h"
 
@@ -79,10 +79,8 @@ char *perm_names(Perm perms)
         Perm bit;
         const char *name;
     } names[] = {
-        {PERM_CONSISTENT_READ, "consistent read"},
-        {PERM_WRITE, "write"},
-        {PERM_WRITE_UNCHANGED, "write unchanged"},
-        {PERM_RESIZE, "resize"},
+        {PERM_CONSISTENT_READ, "consistent read"}, {PERM_WRITE, "write"},
+        {PERM_WRITE_UNCHANGED, "write unchanged"}, {PERM_RESIZE, "resize"},
         {PERM_GRAPH_MOD, "change children"},
     };
     GString *s = g_string_new(NULL);
@@ -172,8 +170,7 @@ static PermProblem find_conflict(const PermGraph *g, const Adjacency *in, int v)
 static PermProblem find_writer(const PermGraph *g, const Adjacency *in, int v)
 {
     for (int i = in->start[v]; i < in->start[v + 1]; i++) {
-        Perm perms =
-            g->edges[in->index[i]].perm.taken & (PERM_WRITE | PERM_WRITE_UNCHANGED);
+        Perm perms = g->edges[in->index[i]].perm.taken & (PERM_WRITE | PERM_WRITE_UNCHANGED);
 
         if (perms) {
             return (PermProblem){PERM_READ_ONLY, in->index[i], -1, perms};

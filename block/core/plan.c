@@ -2,7 +2,7 @@
 /*
  * Plan: copying the graph, changing the copy, solving permissions on it.
  */
-#include "block/core/plan.h"
+#include "plan.h"
 
 #include "util/error.h"
 
@@ -94,8 +94,8 @@ PlanEdge *plan_edge(Plan *p, const BlockChild *child)
 
 /* --- steps --- */
 
-void plan_attach(Plan *p, BlockNode *parent, BlockBackend *backend, const char *name,
-                 BlockNode *to, ChildRole role, PermPair perm)
+void plan_attach(Plan *p, BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *to,
+                 ChildRole role, PermPair perm)
 {
     PlanEdge e = {
         .parent = parent,

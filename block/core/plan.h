@@ -10,8 +10,8 @@
 #ifndef BLOCK_CORE_PLAN_H
 #define BLOCK_CORE_PLAN_H
 
-#include "block/core/core.h"
-#include "block/core/perm.h"
+#include "core.h"
+#include "perm.h"
 
 typedef struct PlanEdge {
     BlockChild *child;     /* the edge this is, NULL: to be made */
@@ -49,8 +49,8 @@ PlanEdge *plan_edge_at(Plan *p, size_t i);
 PlanNode *plan_node_at(Plan *p, size_t i);
 
 /* --- steps --- */
-void plan_attach(Plan *p, BlockNode *parent, BlockBackend *backend, const char *name,
-                 BlockNode *to, ChildRole role, PermPair perm);
+void plan_attach(Plan *p, BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *to,
+                 ChildRole role, PermPair perm);
 void plan_replace(Plan *p, BlockNode *from, BlockNode *to, BlockChild *const *keep);
 
 /** plan_solve() - permissions of every edge and the order of nodes */

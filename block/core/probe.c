@@ -4,7 +4,7 @@
  * highest wins, and nothing matching is raw. Whoever may write a raw image can
  * write another format's header, so a guess of raw comes with a guard.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 static const BlockDriver *best_match(const uint8_t *head, size_t bytes, const char *filename)
 {

@@ -4,7 +4,7 @@
  * scalars as text, drivers left out, keys of old. This makes the form that the
  * schema describes of them; types are the walker's business.
  */
-#include "block/core/core.h"
+#include "core.h"
 
 #include <string.h>
 
@@ -25,7 +25,8 @@ static bool depth_within(const json_t *value, int max)
             return false;
         }
     }
-    json_object_foreach((json_t *)value, key, inner) {
+    json_object_foreach((json_t *)value, key, inner)
+    {
         if (!depth_within(inner, max - 1)) {
             return false;
         }
@@ -70,7 +71,8 @@ static json_t *to_array(json_t *object, GError **errp)
     json_t *array, *value;
     const char *key;
 
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         numeric += g_ascii_isdigit(key[0]) ? 1 : 0;
     }
     if (n == 0 || numeric == 0) {
@@ -103,7 +105,8 @@ static json_t *arrays_of(json_t *value, GError **errp)
         return json_incref(value);
     }
     result = json_object();
-    json_object_foreach(value, key, inner) {
+    json_object_foreach(value, key, inner)
+    {
         json_t *converted = arrays_of(inner, errp);
 
         if (!converted) {
@@ -144,7 +147,8 @@ static bool nest_into(json_t *into, const char *key, json_t *value, GError **err
     if (!json_is_object(value) || json_object_size(value) == 0) {
         return put(into, parts, key, value, errp);
     }
-    json_object_foreach(value, name, inner) {
+    json_object_foreach(value, name, inner)
+    {
         g_autofree char *longer = g_strdup_printf("%s.%s", key, name);
 
         if (!nest_into(into, longer, inner, errp)) {
@@ -166,7 +170,8 @@ static json_t *nest(const json_t *value, GError **errp)
         return json_incref((json_t *)value);
     }
     result = json_object();
-    json_object_foreach((json_t *)value, key, inner) {
+    json_object_foreach((json_t *)value, key, inner)
+    {
         json_t *nested = json_is_array(inner) ? nest_array(inner, errp) : json_incref(inner);
         bool ok = nested && nest_into(result, key, nested, errp);
 
@@ -238,8 +243,8 @@ static bool coroutine_fn take_filename_apart(json_t *o, GError **errp)
 
 static bool is_child_key(const char *key)
 {
-    static const char *const keys[] = {"file",   "backing",   "image", "target",
-                                       "data-file", "test", "raw", "log"};
+    static const char *const keys[] = {"file",      "backing", "image", "target",
+                                       "data-file", "test",    "raw",   "log"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         if (strcmp(key, keys[i]) == 0) {
@@ -288,7 +293,8 @@ static bool coroutine_fn fix_node(json_t *o, const char *path, GError **errp)
     if (driver && strcmp(driver, "nbd") == 0 && !modern_nbd(o, errp)) {
         return false;
     }
-    json_object_foreach(o, key, value) {
+    json_object_foreach(o, key, value)
+    {
         g_autofree char *at = *path ? g_strdup_printf("%s.%s", path, key) : g_strdup(key);
 
         if (is_child_key(key) && !fix_child(value, at, errp)) {

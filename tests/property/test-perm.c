@@ -133,8 +133,7 @@ static void check_problem(const Case *c, const PermProblem *p, const PermPair *p
     } else {
         g_assert_cmpint(p->verdict, ==, PERM_READ_ONLY);
         g_assert_true(c->vertices[e->to].read_only);
-        g_assert_cmpuint(p->perms, ==,
-                         perm[p->edge].taken & (PERM_WRITE | PERM_WRITE_UNCHANGED));
+        g_assert_cmpuint(p->perms, ==, perm[p->edge].taken & (PERM_WRITE | PERM_WRITE_UNCHANGED));
         g_assert_cmpuint(p->perms, !=, 0);
     }
 }

@@ -110,8 +110,7 @@ static int coroutine_fn file_co_preadv(BlockNode *node, int64_t offset, IoVec io
     return 0;
 }
 
-static int coroutine_fn file_co_pwritev(BlockNode *node, int64_t offset, IoVec iov,
-                                        ReqFlags flags)
+static int coroutine_fn file_co_pwritev(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
 {
     FileState *s = node->state;
 
@@ -241,8 +240,7 @@ static const BlockDriver driver_test_raw = {
 
 /* --- quorum: all children, sharing only reads --- */
 
-static bool coroutine_fn quorum_co_open(BlockNode *node, const BlockdevOptions *opts,
-                                        GError **errp)
+static bool coroutine_fn quorum_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
 {
     for (size_t i = 0; i < opts->u.quorum.n_children; i++) {
         g_autofree char *name = g_strdup_printf("children.%zu", i);
@@ -355,10 +353,10 @@ static inline char *graph_dump(void)
     GString *s = g_string_new(NULL);
 
     for (BlockNode *n = node_first(); n; n = node_next(n)) {
-        g_string_append_printf(s, "%s ro=%d no-flush=%d len=%" G_GINT64_FORMAT " align=%u file=%s\n",
-                               n->node_name, n->flags.read_only, n->flags.cache_no_flush,
-                               n->length, n->limits.request_alignment,
-                               n->file ? n->file->node->node_name : "-");
+        g_string_append_printf(
+            s, "%s ro=%d no-flush=%d len=%" G_GINT64_FORMAT " align=%u file=%s\n", n->node_name,
+            n->flags.read_only, n->flags.cache_no_flush, n->length, n->limits.request_alignment,
+            n->file ? n->file->node->node_name : "-");
         for (BlockChild *c = n->first_child; c; c = c->next_sibling) {
             g_string_append_printf(s, "  %s -> %s role=%d perm=%x/%x\n", c->name,
                                    c->node->node_name, c->role, c->perm.taken, c->perm.shared);
@@ -367,8 +365,7 @@ static inline char *graph_dump(void)
     for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
         BlockNode *n = backend_node(be);
 
-        g_string_append_printf(s, "backend %s -> %s\n", backend_name(be),
-                               n ? n->node_name : "-");
+        g_string_append_printf(s, "backend %s -> %s\n", backend_name(be), n ? n->node_name : "-");
     }
     for (int i = 0; i < n_disks; i++) {
         g_string_append_printf(s, "disk %s open=%d perm=%x/%x\n", disks[i].name, disks[i].open,

@@ -46,7 +46,8 @@ static void coroutine_fn test_file_names(void)
         {"", NULL, "requires a file name"},
         {"/none", NULL, "Could not open '/none': No such file or directory"},
         {"json:{\"driver\":\"raw\",\"file.filename\":\"/a\"}", "/a", NULL},
-        {"json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/a\"}}", "/a", NULL},
+        {"json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/a\"}}", "/a",
+         NULL},
         {"json:{\"file.filename\":\"/a\"}", "/a", NULL},
         {"json:{", NULL, "Could not parse the JSON options"},
         {"json:[]", NULL, "expected a JSON object"},
@@ -227,8 +228,8 @@ static void coroutine_fn test_blockdev(void)
     assert_fails(!add("{\"driver\":\"file\",\"filename\":\"/a\"}", &err), &err,
                  "'node-name' must be specified for the root node");
     g_assert_true(add("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/a\"}", &err));
-    assert_fails(!add("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/a\"}", &err),
-                 &err, "Duplicate nodes with node-name='a'");
+    assert_fails(!add("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/a\"}", &err), &err,
+                 "Duplicate nodes with node-name='a'");
     g_assert_true(add("{\"driver\":\"raw\",\"node-name\":\"f\",\"file\":\"a\"}", &err));
     be = backend_new("d", (PermPair){0, PERM_ALL}, NULL, NULL, &err);
     g_assert_true(backend_co_insert(be, node_find("f"), &err));
@@ -332,7 +333,8 @@ static void coroutine_fn test_drive_errors(void)
     graph_world_begin();
     disk_new("/a", "");
     assert_drive_fails("{\"if\":\"bogus\"}", "unsupported bus type 'bogus'");
-    assert_drive_fails("{\"index\":\"0\",\"unit\":\"1\"}", "index cannot be used with bus and unit");
+    assert_drive_fails("{\"index\":\"0\",\"unit\":\"1\"}",
+                       "index cannot be used with bus and unit");
     assert_drive_fails("{\"media\":\"tape\"}", "'tape' invalid media");
     assert_drive_fails("{\"file\":\"/a\",\"format\":\"raw\",\"driver\":\"raw\"}",
                        "Cannot specify both 'driver' and 'format'");
@@ -359,7 +361,8 @@ static void coroutine_fn test_drive_each_failure(void)
 {
     graph_world_begin();
     disk_new("/a", "");
-    for_each_failure(i) {
+    for_each_failure(i)
+    {
         GError *err = NULL;
         BlockBackend *be = drive("{\"id\":\"d\",\"file\":\"/a\",\"format\":\"raw\"}", &err);
 

@@ -33,16 +33,16 @@ static void coroutine_fn create(const char *json)
 
 static void coroutine_fn create_image(const char *name, const char *backing)
 {
-    g_autofree char *file = g_strdup_printf(
-        "{\"driver\":\"file\",\"filename\":\"%s/%s\",\"size\":0}", dir, name);
+    g_autofree char *file =
+        g_strdup_printf("{\"driver\":\"file\",\"filename\":\"%s/%s\",\"size\":0}", dir, name);
     g_autofree char *more = backing ? g_strdup_printf(",\"backing-file\":\"%s\","
                                                       "\"backing-fmt\":\"qcow2\"",
                                                       backing)
                                     : g_strdup("");
-    g_autofree char *image = g_strdup_printf(
-        "{\"driver\":\"qcow2\",\"size\":%d,\"file\":{\"driver\":\"file\","
-        "\"filename\":\"%s/%s\"}%s}",
-        SIZE, dir, name, more);
+    g_autofree char *image =
+        g_strdup_printf("{\"driver\":\"qcow2\",\"size\":%d,\"file\":{\"driver\":\"file\","
+                        "\"filename\":\"%s/%s\"}%s}",
+                        SIZE, dir, name, more);
 
     create(file);
     create(image);
@@ -285,8 +285,7 @@ static void coroutine_fn test_reopen_backing(void)
     g_clear_error(&err);
     g_assert_true(node_backing(top) == node_find("base"));
     g_assert_false(blockdev_co_del("base", &err));
-    g_assert_cmpstr(err->message, ==,
-                    "Node 'base' is busy: node is used as backing hd of 'top'");
+    g_assert_cmpstr(err->message, ==, "Node 'base' is busy: node is used as backing hd of 'top'");
     g_clear_error(&err);
     g_assert_true(reopen(TOP ",\"backing\":null}", &err));
     g_assert_null(node_backing(top));

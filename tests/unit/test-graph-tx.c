@@ -182,7 +182,8 @@ static void coroutine_fn test_each_failure(void)
     g_autofree char *before = graph_dump();
     int calls = 0;
 
-    for_each_failure(i) {
+    for_each_failure(i)
+    {
         bool ok = graph_tx_co_commit(big_change(&w, f, &calls), &err);
 
         g_assert_true(ok != fault_fired());

@@ -26,8 +26,7 @@ static void coroutine_fn test_open_inline(void)
     g_assert_true(g_str_has_prefix(node->file->node->node_name, "#block"));
     g_assert_cmpint(node_length(node), ==, DISK_BYTES);
     /* A writable format writes its metadata and keeps others from writing. */
-    g_assert_cmpuint(node->file->perm.taken, ==,
-                     PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE);
+    g_assert_cmpuint(node->file->perm.taken, ==, PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE);
     g_assert_cmpuint(node->file->perm.shared, ==, PERM_ALL & ~(PERM_WRITE | PERM_RESIZE));
     node_co_unref(node);
     graph_world_end();
@@ -76,7 +75,8 @@ static void coroutine_fn test_open_each_failure(void)
     disk_new("/top", "BACKING:mid\n");
     disk_new("/mid", "BACKING:/base\n");
     disk_new("/base", "");
-    for_each_failure(i) {
+    for_each_failure(i)
+    {
         GError *err = NULL;
         BlockNode *node = node_co_open_filename("/top", NULL, NULL, &err);
 
@@ -253,7 +253,8 @@ static void coroutine_fn test_backend_conflict(void)
     be = backend_new("d", writer, NULL, NULL, &err);
     g_assert_no_error(err);
     /* The format does not let others write to its file. */
-    assert_fails(!backend_co_insert(be, fmt->file->node, &err), &err, "Permission conflict on node");
+    assert_fails(!backend_co_insert(be, fmt->file->node, &err), &err,
+                 "Permission conflict on node");
     g_assert_null(backend_node(be));
     g_assert_true(backend_co_insert(be, fmt, &err));
     g_assert_true(backend_co_set_perm(be, (PermPair){0, 0}, &err));
