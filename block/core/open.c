@@ -39,19 +39,32 @@ void block_set_warning(void (*fn)(const char *text))
 
 /* --- one node --- */
 
-/* What the driver said, with a name where it gave none. */
+/* What a user knows the node by; NULL if nobody gave it a name. */
+static const char *
+known_as(const BlockNode *node, const BlockdevOptions *opts, const json_t *options)
+{
+    const char *filename = json_string_value(json_object_get(options, "filename"));
+
+    if (filename) {
+        return filename;
+    }
+    if (node->file && node->file->node->filename) {
+        return node->file->node->filename;
+    }
+    return opts->node_name;
+}
+
+/* What the driver said, with a name where neither it nor a node below gave one. */
 static bool
 name_failure(const BlockNode *node, const BlockdevOptions *opts, GError *err, GError **errp)
 {
     json_t *o = blockdev_options_to_json(opts);
-    const char *filename = json_string_value(json_object_get(o, "filename"));
-    const char *name = filename                                   ? filename
-                       : node->file && node->file->node->filename ? node->file->node->filename
-                                                                  : node->node_name;
+    const char *name = known_as(node, opts, o);
 
     if (!err) {
-        fail(errp, "Could not open '%s'", name);
-    } else if (strstr(err->message, name) || strstr(err->message, node->node_name)) {
+        fail(errp, "Could not open '%s'", name ? name : node->node_name);
+    } else if (!name || strstr(err->message, name) ||
+               g_str_has_prefix(err->message, "Could not open")) {
         g_propagate_error(errp, err);
     } else {
         g_propagate_prefixed_error(errp, err, "Could not open '%s': ", name);

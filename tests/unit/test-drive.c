@@ -228,6 +228,34 @@ static void coroutine_fn test_resize(void)
 }
 LOOP_TEST("/drive/resize", test_resize)
 
+static void coroutine_fn assert_drive_fails(const char *pattern, const char *words)
+{
+    GError *err = NULL;
+
+    g_assert_null(drive(pattern, &err));
+    g_assert_nonnull(err);
+    g_test_message("%s", err->message);
+    g_assert_nonnull(strstr(err->message, words));
+    g_clear_error(&err);
+}
+
+/* The keys of nbd that only -drive knows: no server answers, but the address is understood. */
+static void coroutine_fn test_old_nbd_keys(void)
+{
+    begin();
+    assert_drive_fails("driver=raw,file.driver=nbd,file.host=h,file.path=/p",
+                       "path and host may not be used at the same time");
+    assert_drive_fails("driver=raw,file.driver=nbd,file.port=1",
+                       "port may not be used without host");
+    assert_drive_fails("driver=raw,file.driver=nbd,file.host=h,file.server.type=inet",
+                       "cannot be used at the same time");
+    assert_drive_fails("driver=raw,file.driver=nbd,file.path=%/none", "No such file or directory");
+    assert_drive_fails("format=raw,file=nbd:unix:%/none", "No such file or directory");
+    assert_drive_fails("format=raw,file=nbd+unix:///x?socket=%/none", "No such file or directory");
+    end();
+}
+LOOP_TEST("/drive/old-nbd-keys", test_old_nbd_keys)
+
 /* --- backing by blockdev-reopen --- */
 
 static BlockdevOptions *options_in_dir(const char *pattern)
