@@ -154,8 +154,8 @@ class Errors(Base):
 
     def test_read_error_is_an_answer(self):
         image = self.folder.image('image', 8 * MIB, DATA)
-        options = 'driver=blkdebug,inject-error.0.event=read_aio,inject-error.0.sector=1024,' \
-                  f'image.driver=file,image.filename={image}'
+        options = 'driver=blkdebug,inject-error.0.event=none,inject-error.0.iotype=read,' \
+                  f'inject-error.0.sector=1024,image.driver=file,image.filename={image}'
         server = nbdlib.tandem(self.folder('socket'), options, '--image-opts')
         self.addCleanup(server.stop)
         for structured in True, False:
