@@ -171,7 +171,7 @@ static Words words_take(GArray *dirty, const uint64_t *table, uint32_t entries)
 {
     Words w = {g_new(uint32_t, dirty->len), g_new(uint64_t, dirty->len), 0};
 
-    qsort(dirty->data, dirty->len, sizeof(uint32_t), compare_indices);
+    g_array_sort(dirty, compare_indices); /* has no data while it is empty, which qsort() minds */
     for (guint i = 0; i < dirty->len; i++) {
         uint32_t index = g_array_index(dirty, uint32_t, i);
 
