@@ -329,9 +329,41 @@ static void coroutine_fn after_cut(World *w)
     model_settle(w);
 }
 
+typedef struct Late {
+    World *w;
+    bool empty;
+} Late;
+
+static int coroutine_fn flush_or_empty(void *opaque)
+{
+    Late *l = opaque;
+
+    return l->empty ? backend_co_make_empty(l->w->img.be) : backend_co_flush(l->w->img.be);
+}
+
+/* The power fails while tables are on their way. */
+static void coroutine_fn op_cut_during(World *w, bool empty)
+{
+    Late l = {w, empty};
+    CoGroup group = {0};
+
+    if (empty) {
+        uint8_t before[MAX_SECTORS];
+
+        memcpy(before, w->now, sizeof(before));
+        model_empty(w);
+        memcpy(w->now, before, sizeof(before));
+    }
+    co_group_spawn(&group, flush_or_empty, &l);
+    co_sleep_ns((int64_t)choose_in(w->c, 0, 25 * NS_PER_MS));
+    memdisk_crash(w->disk, w->c);
+    (void)co_group_wait(&group);
+    after_cut(w);
+}
+
 static void coroutine_fn apply(World *w)
 {
-    static const unsigned weights[] = {10, 3, 2, 1, 3, 2, 2, 2};
+    static const unsigned weights[] = {10, 3, 2, 1, 3, 2, 2, 1, 3, 1};
 
     switch (choose_weighted(w->c, weights, G_N_ELEMENTS(weights))) {
     case 0:
@@ -360,6 +392,12 @@ static void coroutine_fn apply(World *w)
         memdisk_crash(w->disk, w->c);
         after_cut(w);
         break;
+    case 8:
+        op_cut_during(w, false);
+        break;
+    case 9:
+        op_cut_during(w, true);
+        break;
     }
 }
 
@@ -371,7 +409,9 @@ static void coroutine_fn run_world(void *opaque, bool scratch)
     while (choose_more(w->c, 12)) {
         apply(w);
         read_back(w, true);
-        check_image(w);
+        if (choose_in(w->c, 0, 3) == 0) {
+            check_image(w); /* writes everything back first, so not each time */
+        }
     }
     op_reopen(w);
     read_back(w, true);
@@ -400,3 +440,152 @@ static void prop_scratch_is_a_disk(Choices *c)
     vtest_run(run_scratch, c, 0);
 }
 PROPERTY("/qcow2/scratch-is-a-disk", prop_scratch_is_a_disk)
+
+/* --- every short history, cut at every moment --- */
+
+#define KINDS 7
+
+/* One request of a fixed kind; each takes a time of its own for each thing it asks of the disk. */
+static void coroutine_fn scripted(World *w, unsigned kind)
+{
+    static const struct {
+        uint64_t s, n;
+    } ranges[KINDS] = {{0, 1}, {1, 2}, {40, 260}, {0, 4}, {1, 64}, {0, 0}, {0, 0}};
+    BlockBackend *be = w->img.be;
+    uint64_t s = ranges[kind].s, n = ranges[kind].n;
+    uint8_t *buf = g_malloc(n * SECTOR + 1);
+    uint8_t tag = new_tag(w);
+
+    memset(buf, tag, n * SECTOR);
+    switch (kind) {
+    case 0: /* part of a cluster */
+    case 1: /* across two */
+    case 2: /* across two L2 tables */
+        model_write(w, s, n, tag);
+        (void)!backend_co_pwrite(be, s * SECTOR, buf, n * SECTOR, 0);
+        break;
+    case 3:
+        model_write(w, s, n, 0);
+        (void)!backend_co_pwrite_zeroes(be, s * SECTOR, n * SECTOR, 0);
+        break;
+    case 4: /* whole clusters inside it become zero */
+        for (uint64_t i = s; i < s + n; i++) {
+            model_allow(w, i, 0);
+        }
+        if (backend_co_pdiscard(be, s * SECTOR, n * SECTOR) == 0) {
+            memset(w->now + s, 0, n);
+        }
+        break;
+    case 5:
+        if (backend_co_flush(be) == 0) {
+            model_settle(w);
+        }
+        break;
+    case 6:
+        model_empty(w);
+        if (backend_co_make_empty(be) == 0) {
+            model_settle(w);
+        }
+        break;
+    }
+    g_free(buf);
+}
+
+typedef struct Script {
+    World w;
+    unsigned kinds[3], n;
+    int64_t cut; /* requests of the disk before the power fails; -1: never */
+    bool done, has_cut;
+} Script;
+
+static void coroutine_fn play(void *opaque)
+{
+    Script *s = opaque;
+
+    for (unsigned i = 0; i < s->n && !s->has_cut; i++) {
+        scripted(&s->w, s->kinds[i]);
+    }
+    s->done = true;
+}
+
+/*
+ * Clusters of one sector; something to lose, and behind it clusters that are
+ * free and full of old bytes, for tables to be put there.
+ */
+static void coroutine_fn script_begin(Script *s)
+{
+    World *w = &s->w;
+    uint8_t buf[32 * SECTOR];
+
+    *w = (World){
+        .cluster_bits = 9,
+        .sectors = MAX_SECTORS,
+        .options = ",\"discard\":\"unmap\",\"pass-discard-request\":false",
+    };
+    w->c = choices_of_seed((uint64_t)s->cut + 1);
+    create_disks(w);
+    open_image(w);
+    memset(buf, 201, sizeof(buf));
+    memset(w->now, 201, 16);
+    g_assert_cmpint(backend_co_pwrite(w->img.be, 0, buf, sizeof(buf), 0), ==, 0);
+    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+    g_assert_cmpint(backend_co_pdiscard(w->img.be, 16 * SECTOR, 16 * SECTOR), ==, 0);
+    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+    model_settle(w);
+    memdisk_log_clear(w->disk);
+}
+
+/* How many requests the disk saw. */
+static int64_t coroutine_fn play_and_cut(Script *s)
+{
+    size_t n;
+
+    script_begin(s);
+    co_spawn(play, s);
+    while (!s->done) {
+        co_sleep_ns(NS_PER_MS / 4);
+        (void)memdisk_log(s->w.disk, &n);
+        if (!s->has_cut && s->cut >= 0 && (int64_t)n > s->cut) {
+            memdisk_crash(s->w.disk, s->w.c);
+            s->has_cut = true;
+        }
+    }
+    (void)memdisk_log(s->w.disk, &n);
+    if (!s->has_cut) {
+        memdisk_crash(s->w.disk, s->w.c);
+    }
+    after_cut(&s->w);
+    choices_free(s->w.c);
+    world_end(&s->w);
+    return (int64_t)n;
+}
+
+static void coroutine_fn play_every_cut(const unsigned *kinds, unsigned n)
+{
+    int64_t last = 0;
+
+    for (int64_t cut = -1; cut < last; cut++) {
+        Script *s = g_new0(Script, 1);
+        int64_t seen;
+
+        memcpy(s->kinds, kinds, sizeof(s->kinds));
+        s->n = n;
+        s->cut = cut;
+        seen = play_and_cut(s);
+        last = cut < 0 ? seen : last;
+        g_free(s);
+    }
+}
+
+static void coroutine_fn test_short_histories(void)
+{
+    for (unsigned a = 0; a < KINDS; a++) {
+        for (unsigned b = 0; b < KINDS; b++) {
+            for (unsigned c = 0; c < KINDS; c++) {
+                play_every_cut((unsigned[3]){a, b, c}, 3);
+            }
+        }
+    }
+}
+VTEST("/qcow2/short-histories-cut-everywhere", test_short_histories)
