@@ -92,7 +92,7 @@ make_user(const char *name, BlockNode *node, Perm taken)
 }
 
 static void coroutine_fn
-open_chain(ReplWorld *w)
+open_chain(ReplWorld *w, bool with_quorum)
 {
     const char *n = w->name;
     g_autofree char *top = g_strdup_printf("%s-top", n);
@@ -115,19 +115,26 @@ open_chain(ReplWorld *w)
                             "\"file\":{\"driver\":\"qcow2\",\"node-name\":\"%s-active\","
                             "\"file\":\"%s\",\"backing\":{\"driver\":\"qcow2\","
                             "\"node-name\":\"%s-hidden\",\"file\":\"%s\",\"backing\":\"%s\"}}}",
-                            n, n, n, n, active_name, n, hidden_name, disk_name);
-    w->top = make_user(top, w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
+                            w->group, n, n, n, active_name, n, hidden_name, disk_name);
+    if (with_quorum) {
+        w->quorum = world_co_open("{\"driver\":\"quorum\",\"node-name\":\"%s-quorum\","
+                                  "\"read-pattern\":\"fifo\",\"vote-threshold\":1,"
+                                  "\"children\":[\"%s-repl\"]}",
+                                  n, n);
+    }
+    w->top = make_user(top, w->quorum ? w->quorum : w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
     node_co_unref(active);
     node_co_unref(hidden);
     node_co_unref(disk);
 }
 
-ReplWorld *coroutine_fn
-world_co_new(const char *name, int64_t length, uint8_t fill)
+static ReplWorld *coroutine_fn
+make_world(const char *group, const char *name, int64_t length, uint8_t fill, bool with_quorum)
 {
     ReplWorld *w = g_new0(ReplWorld, 1);
 
     g_strlcpy(w->name, name, sizeof(w->name));
+    g_strlcpy(w->group, group, sizeof(w->group));
     w->length = length;
     w->disk_model = g_malloc(length);
     w->view = g_malloc(length);
@@ -137,14 +144,27 @@ world_co_new(const char *name, int64_t length, uint8_t fill)
     memset(memdisk_data(w->disk), fill, length);
     w->active = make_overlay(w, "active");
     w->hidden = make_overlay(w, "hidden");
-    open_chain(w);
+    open_chain(w, with_quorum);
     return w;
+}
+
+ReplWorld *coroutine_fn
+world_co_new(const char *name, int64_t length, uint8_t fill)
+{
+    return make_world(name, name, length, fill, false);
+}
+
+ReplWorld *coroutine_fn
+world_co_new_in(const char *group, const char *name, int64_t length, uint8_t fill)
+{
+    return make_world(group, name, length, fill, true);
 }
 
 void coroutine_fn
 world_co_free(ReplWorld *w)
 {
     backend_co_free(w->top);
+    node_co_unref(w->quorum);
     node_co_unref(w->repl);
     backend_co_free(w->peer);
     memdisk_free(w->active);
@@ -160,7 +180,7 @@ world_co_start(ReplWorld *w)
 {
     GError *err = NULL;
 
-    replication_co_start_all(w->name, REPLICATION_MODE_SECONDARY, &err);
+    replication_co_start_all(w->group, REPLICATION_MODE_SECONDARY, &err);
     g_assert_no_error(err);
     memcpy(w->view, w->disk_model, w->length);
 }
@@ -170,7 +190,7 @@ world_co_checkpoint(ReplWorld *w)
 {
     GError *err = NULL;
 
-    replication_co_checkpoint_all(w->name, &err);
+    replication_co_checkpoint_all(w->group, &err);
     g_assert_no_error(err);
     memcpy(w->view, w->disk_model, w->length);
 }

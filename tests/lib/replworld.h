@@ -15,10 +15,12 @@
 #include "memdisk.h"
 
 typedef struct ReplWorld {
-    char name[8];                  /* prefix of all node names; also the group */
+    char name[8];                  /* prefix of all node names */
+    char group[8];
     int64_t length;
     Memdisk *active, *hidden, *disk;
     BlockNode *repl;               /* counted */
+    BlockNode *quorum;             /* counted; of one child, between top and repl; or NULL */
     BlockBackend *top;             /* drive id NAME-top */
     BlockBackend *peer;            /* the primary's writes */
     /* The model. */
@@ -26,8 +28,12 @@ typedef struct ReplWorld {
     uint8_t *view;                 /* what top must read */
 } ReplWorld;
 
-/** world_co_new() - disks of @length bytes, the disk filled with @fill; not started */
+/** world_co_new() - disks of @length bytes, the disk filled with @fill; not started. The group is
+ * called as the world. */
 ReplWorld *coroutine_fn world_co_new(const char *name, int64_t length, uint8_t fill);
+/** world_co_new_in() - the same in a group of several, under a quorum as documented for COLO */
+ReplWorld *coroutine_fn world_co_new_in(const char *group, const char *name, int64_t length,
+                                        uint8_t fill);
 /** world_co_free() - closes in the order top, chain, disk */
 void coroutine_fn world_co_free(ReplWorld *w);
 
