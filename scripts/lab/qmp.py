@@ -31,7 +31,7 @@ class Qmp:
         line, self.buf = self.buf.split(b'\n', 1)
         return json.loads(line)
 
-    def cmd(self, name, **args):
+    def cmd(self, name, /, **args):
         """Run a command; '_' in argument names stands for '-'."""
         request = {'execute': name}
         if args:
