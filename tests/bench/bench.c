@@ -45,7 +45,8 @@ void bench_ns(const char *name, BenchFn *fn, uint64_t n, void *opaque)
         ns[i] = (double)(bench_clock_ns() - start) / (double)n;
     }
     qsort(ns, RUNS, sizeof(double), compare);
-    printf("{\"bench\": \"%s\", \"unit\": \"ns\", \"min\": %.1f, \"median\": %.1f, \"max\": %.1f}\n",
+    printf("{\"bench\": \"%s\", \"unit\": \"ns\", "
+           "\"min\": %.1f, \"median\": %.1f, \"max\": %.1f}\n",
            name, ns[0], ns[RUNS / 2], ns[RUNS - 1]);
     fflush(stdout);
 }

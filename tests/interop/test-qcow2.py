@@ -72,7 +72,8 @@ class Qcow2(unittest.TestCase):
                 img('create', '-q', '-f', 'qcow2', '-o', f'cluster_size={size},{options}', a, '6M')
                 qio(a, 'write -P 7 12345 1000000', 'write -z 2M 1M', 'write -P 9 5M 1M')
                 ours(a, 'read', 12345, 1000000, 7, 'read', 2 << 20, 1 << 20, 0,
-                     'read', 5 << 20, 1 << 20, 9, 'write', 1, 3000000, 11, 'discard', 1 << 20, 65536)
+                     'read', 5 << 20, 1 << 20, 9, 'write', 1, 3000000, 11,
+                     'discard', 1 << 20, 65536)
                 qio(a, 'read -P 11 1 1000000', 'read -P 9 5M 1M')
                 self.both_check(a)
 
@@ -131,7 +132,8 @@ class Qcow2(unittest.TestCase):
         for size in (512, 65536, 2097152):
             for version in ('v2', 'v3'):
                 ours(a, 'create', 64 << 20, size, version, base, 'qcow2')
-                ours(a, 'metadata-policy=scratch', 'random', 9, 100, 'empty', 'read', 0, 64 << 20, 5,
+                ours(a, 'metadata-policy=scratch', 'random', 9, 100, 'empty',
+                     'read', 0, 64 << 20, 5,
                      'write', 777, 5000, 99, 'zero', 1 << 20, 1 << 20)
                 self.both_check(a)
                 qio(a, 'read -P 99 777 5000', 'read -P 5 0 777', 'read -P 0 1M 1M',

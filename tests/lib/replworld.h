@@ -53,7 +53,7 @@ ReplicationStage world_stage(const ReplWorld *w);
 /** world_co_wait_stage() - until it has left stage failover */
 void coroutine_fn world_co_wait_merged(ReplWorld *w);
 
-/** world_co_open() - a node from JSON text in printf style; the test fails if it cannot be opened */
+/** world_co_open() - a node from JSON text in printf style; the test fails if that fails */
 BlockNode *coroutine_fn world_co_open(const char *fmt, ...) PRINTF(1, 2);
 
 #endif
