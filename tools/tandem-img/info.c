@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "block/info.h"
+#include "image/info-text.h"
 #include "image/size.h"
 #include "img.h"
 #include "qapi/json.h"
@@ -39,59 +40,6 @@ static void parse(int argc, char **argv, Info *o)
 }
 
 /* --- human --- */
-
-static void print_value(const char *key, const json_t *value)
-{
-    g_autofree char *name = g_strdelimit(g_strdup(key), "-", ' ');
-    json_t *inner;
-    const char *inner_key;
-    size_t i;
-
-    if (json_is_object(value)) {
-        printf("    %s:\n", name);
-        json_object_foreach((json_t *)value, inner_key, inner) {
-            printf("    ");
-            print_value(inner_key, inner);
-        }
-    } else if (json_is_array(value)) {
-        printf("    %s:\n", name);
-        json_array_foreach(value, i, inner) {
-            g_autofree char *text = json_print(inner, false);
-
-            printf("        [%zu]: %s\n", i, text);
-        }
-    } else if (json_is_string(value)) {
-        printf("    %s: %s\n", name, json_string_value(value));
-    } else {
-        g_autofree char *text = json_print(value, false);
-
-        printf("    %s: %s\n", name, text);
-    }
-}
-
-/* In the order of QEMU 7.2, which users compare with; the rest follows. */
-static void print_specific(const ImageInfoSpecific *s)
-{
-    static const char *const order[] = {"compat",         "compression-type", "lazy-refcounts",
-                                        "refcount-bits",  "corrupt",          "extended-l2"};
-    json_t *all = image_info_specific_to_json(s), *data = json_object_get(all, "data"), *value;
-    const char *key;
-
-    if (json_object_size(data) > 0) {
-        printf("Format specific information:\n");
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
-        value = json_object_get(data, order[i]);
-        if (value) {
-            print_value(order[i], value);
-            json_object_del(data, order[i]);
-        }
-    }
-    json_object_foreach(data, key, value) {
-        print_value(key, value);
-    }
-    json_decref(all);
-}
 
 static void print_snapshots(const ImageInfo *i)
 {
@@ -149,7 +97,7 @@ static void print_human(const ImageInfo *i)
     print_backing(i);
     print_snapshots(i);
     if (i->format_specific) {
-        print_specific(i->format_specific);
+        info_print_specific(stdout, i->format_specific);
     }
 }
 
