@@ -45,10 +45,13 @@ fuzz:
 	scripts/fuzz $(FUZZ_SECONDS)
 
 # What is not in this tree yet says so and fails.
+demo: PACKAGES = build
+bench demo-guest: PACKAGES = build test
 bench demo demo-guest:
 	@if [ ! -x scripts/$@ ]; then \
 	    echo "make $@: this version has no scripts/$@" >&2; exit 1; \
 	fi
+	@scripts/setup-packages $(PACKAGES)
 	@$(MAKE) all
 	scripts/$@
 
