@@ -81,7 +81,8 @@ negotiate(const char *name, const json_t *arguments, bool *negotiated, GError **
         return NULL;
     }
     if (args->n_enable) {
-        fail(errp, "Capability '%s' is not available", qapi_enum_str(&qapi_type_qmp_capability, args->enable[0]));
+        fail(errp, "Capability '%s' is not available",
+             qapi_enum_str(&qapi_type_qmp_capability, args->enable[0]));
         return NULL;
     }
     *negotiated = true;
