@@ -32,9 +32,12 @@ struct NbdClient {
     bool closing;
     bool give_up; /* the link that breaks next was shut on purpose */
     unsigned calls;
-    CoQueue changed; /* state, closing, reconnecting */
-    CoQueue kick;    /* ends a pause between attempts */
-    LoopTimer delay; /* WAIT only */
+    CoQueue changed;    /* state, closing, reconnecting */
+    CoQueue kick;       /* ends a pause between attempts */
+    LoopTimer delay;    /* WAIT only */
+    int64_t give_up_ns; /* when WAIT ends */
+    int64_t pause_ns;   /* before the next attempt */
+    bool proven;        /* the link has answered a request */
 
     /* An attempt under way. */
     StreamCancel cancel;
@@ -148,6 +151,25 @@ static void delay_passed(void *opaque)
 
 static void coroutine_fn reconnect_co(void *opaque);
 
+static int64_t longer_pause(int64_t pause_ns)
+{
+    return CLAMP(2 * pause_ns, BACKOFF_MIN_NS, BACKOFF_MAX_NS);
+}
+
+/*
+ * A server that agrees to everything and dies of the first request is as good
+ * as none: only an answer makes the delay and the pauses start anew.
+ */
+static void plan_reconnect(NbdClient *c)
+{
+    if (c->proven) {
+        c->give_up_ns = loop_now_ns() + c->reconnect_delay_ns;
+        c->pause_ns = 0;
+    } else {
+        c->pause_ns = longer_pause(c->pause_ns);
+    }
+}
+
 static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
 {
     NbdClient *c = opaque;
@@ -161,13 +183,14 @@ static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
         set_state(c, NBD_CLIENT_QUIT, EPROTO);
         return;
     }
+    plan_reconnect(c);
     c->reconnecting = true;
     co_spawn(reconnect_co, c);
     if (c->reconnect_delay_ns == 0 || c->give_up) {
         set_state(c, NBD_CLIENT_NOWAIT, err);
     } else {
         set_state(c, NBD_CLIENT_WAIT, err);
-        timer_arm(&c->delay, loop_now_ns() + c->reconnect_delay_ns);
+        timer_arm(&c->delay, c->give_up_ns);
     }
     c->give_up = false;
 }
@@ -189,6 +212,7 @@ static bool coroutine_fn adopt(NbdClient *c, NbdLink *link, const NbdSession *se
 {
     if (!c->closing && same_export(&c->session, session)) {
         c->link = link;
+        c->proven = false;
         c->reconnecting = false; /* link_down() may start the next one */
         set_state(c, NBD_CLIENT_CONNECTED, 0);
         return true;
@@ -200,22 +224,30 @@ static bool coroutine_fn adopt(NbdClient *c, NbdLink *link, const NbdSession *se
     return false;
 }
 
+/* False: the client is being closed. */
+static bool coroutine_fn pause_between(NbdClient *c)
+{
+    if (!c->closing && c->pause_ns > 0) {
+        if (co_queue_wait_deadline(&c->kick, loop_now_ns() + c->pause_ns)) {
+            return false;
+        }
+    }
+    return !c->closing;
+}
+
 static void coroutine_fn reconnect_co(void *opaque)
 {
     NbdClient *c = opaque;
-    int64_t pause_ns = BACKOFF_MIN_NS;
 
     free_dead(c);
-    while (!c->closing && c->state != NBD_CLIENT_QUIT) {
+    while (c->state != NBD_CLIENT_QUIT && pause_between(c)) {
         NbdSession session;
         NbdLink *link = attempt(c, loop_now_ns() + ATTEMPT_NS, &session, NULL);
 
         if (link && adopt(c, link, &session)) {
             return;
         }
-        if (!c->closing && !co_queue_wait_deadline(&c->kick, loop_now_ns() + pause_ns)) {
-            pause_ns = MIN(2 * pause_ns, BACKOFF_MAX_NS);
-        }
+        c->pause_ns = longer_pause(c->pause_ns);
     }
     c->reconnecting = false;
     co_queue_wake_all(&c->changed);
@@ -239,6 +271,7 @@ static NbdClient *client_new(const NbdClientOptions *o)
     c->export = g_strdup(o->export);
     c->context = g_strdup(o->context);
     c->reconnect_delay_ns = o->reconnect_delay_ns;
+    c->proven = true; /* so that the first break begins a delay */
     c->link_changed = o->link_changed;
     c->opaque = o->opaque;
     timer_init(&c->delay, delay_passed, c);
@@ -352,6 +385,7 @@ static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call)
         }
         (void)nbd_link_co_call(c->link, call);
         if (!call->link_failed) {
+            c->proven = true;
             return call->ret;
         }
     }

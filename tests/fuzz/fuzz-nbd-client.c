@@ -65,7 +65,7 @@ static Stream *coroutine_fn dial(const StreamAddr *addr, void *opaque, GError **
     Serve *v;
     Stream *ours;
 
-    if (w->dials++ == 3) {
+    if (w->dials++ >= 3) {
         g_set_error(errp, TANDEM_ERROR, 0, "enough");
         return NULL;
     }

@@ -838,6 +838,48 @@ static void coroutine_fn test_delay_passes(void)
     close_client(c);
 }
 
+/* A server that agrees to everything and dies of each request. */
+static void coroutine_fn mayfly_entry(void *opaque)
+{
+    Stream *s = opaque, *keep = srv;
+    uint8_t raw[NBD_REQUEST_BYTES];
+
+    srv = s;
+    serve_handshake();
+    srv = keep;
+    (void)!stream_co_read_all(s, raw, sizeof(raw));
+    stream_close(s);
+}
+
+static Stream *coroutine_fn dial_mayfly(const StreamAddr *addr, void *opaque, GError **errp)
+{
+    StreamPairOptions o = {0};
+    Stream *ours, *theirs;
+
+    dials++;
+    stream_pair(&o, &ours, &theirs);
+    co_spawn(mayfly_entry, theirs);
+    return ours;
+}
+
+static void coroutine_fn test_server_that_dies_of_a_request_is_given_up(void)
+{
+    Opening o = {.delay_ns = 10 * NS_PER_S};
+    NbdClient *c = open_structured(&o);
+    g_autofree Running *r = g_new0(Running, 1);
+    int64_t start_ns = loop_now_ns();
+    unsigned before = dials;
+
+    nbd_client_set_dialer(dial_mayfly, NULL);
+    call_start(r, c, NBD_CMD_READ, 0, 8);
+    hear_request(0, NBD_CMD_READ, 0, 8);
+    stream_shutdown(srv);
+    g_assert_cmpint(call_end(r), ==, -EIO);
+    g_assert_cmpint(loop_now_ns() - start_ns, ==, 10 * NS_PER_S);
+    g_assert_cmpint(dials - before, ==, 4); /* at 0, 1, 3 and 7 s */
+    close_client(c);
+}
+
 static void coroutine_fn test_yank_fails_those_that_wait(void)
 {
     Opening o = {.delay_ns = 1000 * NS_PER_S};
@@ -955,6 +997,7 @@ VTEST("/nbd-client/break/at-once", test_break_fails_at_once)
 VTEST("/nbd-client/break/idle", test_idle_link_reports_its_end)
 VTEST_ANY_ORDER("/nbd-client/break/resend", test_requests_wait_and_are_sent_again)
 VTEST("/nbd-client/break/delay", test_delay_passes)
+VTEST("/nbd-client/break/mayfly", test_server_that_dies_of_a_request_is_given_up)
 VTEST_ANY_ORDER("/nbd-client/break/yank", test_yank_fails_those_that_wait)
 VTEST("/nbd-client/break/close", test_close_does_not_wait_for_a_silent_server)
 VTEST("/nbd-client/break/unflushed", test_unflushed_writes_fail_the_next_flush)
