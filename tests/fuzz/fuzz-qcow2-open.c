@@ -112,6 +112,7 @@ static void coroutine_fn run(void *opaque)
     use(opaque);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     Input in = {data, MIN(bytes, INPUT_MAX)};
