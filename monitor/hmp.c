@@ -49,6 +49,7 @@ static const struct HmpCommand {
     { "drive_add", hmp_drive_add },
     { "drive_del", hmp_drive_del },
     { "info", hmp_info_co },
+    { "qemu-io", hmp_qemu_io_co },
 };
 
 /* --- words --- */

@@ -16,5 +16,7 @@ typedef bool HmpFn(int argc, char **argv, GString *out, GError **errp);
 
 /** hmp_info_co() - "info WHAT" */
 bool coroutine_fn hmp_info_co(int argc, char **argv, GString *out, GError **errp);
+/** hmp_qemu_io_co() - "qemu-io DEVICE COMMAND" */
+bool coroutine_fn hmp_qemu_io_co(int argc, char **argv, GString *out, GError **errp);
 
 #endif

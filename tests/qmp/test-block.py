@@ -134,9 +134,14 @@ class Block(unittest.TestCase):
         for line in ('drive_add -n buddy driver=null-co,node-name=d0', 'drive_add -n',
                      'drive_add -n buddy driver=null-co', 'drive_add 0 id=disk,driver=null-co',
                      'drive_del nothing', 'drive_del', 'nothing', 'info', 'info nothing',
-                     'qemu-io d0 "read 0 1"', 'drive_add "open', 'info "block'):
+                     'qemu-io d0', 'qemu-io nothing "read 0 1"', 'qemu-io -d d0 "read 0 1"',
+                     'drive_add "open', 'info "block'):
             answer = self.hmp(line)
             self.assertTrue(answer.startswith('Error: ') and answer.endswith('\r\n'), answer)
+        self.assertIn('wrote 512/512 bytes at offset 0', self.hmp('qemu-io d0 "write -P 1 0 512"'))
+        self.assertIn('read 512/512 bytes at offset 512', self.hmp('qemu-io disk "read 512 512"'))
+        self.assertIn('not found', self.hmp('qemu-io disk "nonsense"'))
+        self.assertIn('read failed', self.hmp('qemu-io d0 "read 2M 512"'))
         self.assertEqual(self.hmp('drive_del d0'), '')
         self.assertEqual(self.hmp('drive_del "disk"'), '')
         self.assertEqual(self.hmp(''), '')
