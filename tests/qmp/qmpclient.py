@@ -60,7 +60,7 @@ class Client:
                 return obj
             self.events.append(obj)
 
-    def cmd(self, name, **arguments):
+    def cmd(self, name, /, **arguments):
         """Run a command; '_' in names of arguments stands for '-'."""
         request = {'execute': name}
         if arguments:
@@ -72,7 +72,7 @@ class Client:
             raise QMPError(obj['error'])
         return obj['return']
 
-    def error(self, name, **arguments):
+    def error(self, name, /, **arguments):
         """The description of the error that a command must give."""
         try:
             result = self.cmd(name, **arguments)
@@ -80,7 +80,7 @@ class Client:
             return err.desc
         raise AssertionError(f'{name} succeeded: {result}')
 
-    def wait_event(self, name, **data):
+    def wait_event(self, name, /, **data):
         """The next event with this name and these members of its data."""
         while True:
             for i, event in enumerate(self.events):
