@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two daemons, as the recipes for replication have it: start, checkpoint, failover, errors, ends."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from qmpclient import BUILD, Daemon
+
+SIZE = '16M'
+
+
+class Replication(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.dir = d = scratch.name
+        for name in ('active', 'hidden', 'secondary', 'primary'):
+            subprocess.run([os.path.join(BUILD, 'tools', 'tandem-img'), 'create', '-f', 'qcow2',
+                            f'{d}/{name}.qcow2', SIZE], stdout=subprocess.DEVNULL, check=True)
+        self.sec = self.start(
+            '-drive', f'if=none,id=parent0,driver=qcow2,file.filename={d}/secondary.qcow2',
+            '-drive', 'if=none,id=childs0,driver=replication,mode=secondary,top-id=colo-disk0,'
+            f'file.driver=qcow2,file.file.filename={d}/active.qcow2,'
+            f'file.backing.driver=qcow2,file.backing.file.filename={d}/hidden.qcow2,'
+            'file.backing.backing=parent0',
+            '-drive', 'if=none,id=colo-disk0,driver=quorum,read-pattern=fifo,vote-threshold=1,'
+            'children.0=childs0',
+            '--nbd-server', f'addr.type=unix,addr.path={d}/nbd')
+        self.pri = self.start(
+            '-drive', 'if=none,id=colo-disk0,driver=quorum,read-pattern=fifo,vote-threshold=1,'
+            f'children.0.file.filename={d}/primary.qcow2,children.0.driver=qcow2')
+        self.s, self.p = self.sec.client(), self.pri.client()
+        self.addCleanup(self.s.close)
+        self.addCleanup(self.p.close)
+
+    def start(self, *options):
+        daemon = Daemon(*options)
+        self.addCleanup(daemon.__exit__, None, None, None)
+        return daemon
+
+    @staticmethod
+    def hmp(client, line):
+        return client.cmd('human-monitor-command', command_line=line)
+
+    def io(self, client, line):
+        answer = self.hmp(client, f'qemu-io colo-disk0 "{line}"')
+        self.assertIn(' bytes at offset ', answer)
+        self.assertNotIn('failed', answer)
+
+    def connect(self):
+        self.s.cmd('nbd-server-add', device='parent0', writable=True)
+        self.assertEqual('', self.hmp(
+            self.p, 'drive_add -n buddy driver=replication,mode=primary,file.driver=nbd,'
+            f'file.path={self.dir}/nbd,file.export=parent0,node-name=replication0'))
+        self.p.cmd('x-blockdev-change', parent='colo-disk0', node='replication0')
+
+    def replicate(self):
+        self.connect()
+        self.s.cmd('xen-set-replication', enable=True, primary=False)
+        self.p.cmd('xen-set-replication', enable=True, primary=True)
+
+    def checkpoint(self):
+        for client in (self.p, self.s):
+            client.cmd('xen-colo-do-checkpoint')
+
+    def stage(self, client):
+        return client.cmd('query-replication')[0]['stage']
+
+    def test_checkpoint_and_failover(self):
+        self.replicate()
+        self.io(self.p, 'write -P 1 0 64k')
+        self.io(self.s, 'read -P 0 0 64k')
+        self.checkpoint()
+        self.io(self.s, 'read -P 1 0 64k')
+        self.io(self.p, 'write -P 2 0 64k')
+        self.io(self.s, 'write -P 3 1M 64k')
+        for client in (self.p, self.s):
+            self.assertEqual(client.cmd('query-xen-replication-status'), {'error': False})
+        self.assertEqual(self.s.cmd('query-replication')[0]['epoch'], 2)
+
+        self.pri.proc.kill()
+        self.pri.proc.wait()
+        self.s.cmd('nbd-server-stop')
+        self.s.cmd('x-colo-lost-heartbeat')
+        self.s.wait_event('REPLICATION_STAGE_CHANGE', stage='done')
+        self.assertEqual(self.s.cmd('query-xen-replication-status'), {'error': False})
+        self.io(self.s, 'read -P 1 0 64k')
+        self.io(self.s, 'read -P 3 1M 64k')
+        self.assertIn('COLO', self.s.error('x-colo-lost-heartbeat'))
+
+    def test_primary_goes_on_alone(self):
+        self.replicate()
+        self.sec.proc.kill()
+        self.sec.proc.wait()
+        self.p.wait_event('REPLICATION_ERROR', operation='link')
+        self.assertEqual(self.p.cmd('query-xen-replication-status'),
+                         {'error': True, 'desc': 'I/O error occurred'})
+        self.p.error('xen-colo-do-checkpoint')
+        self.io(self.p, 'write -P 2 0 64k')
+        self.p.cmd('x-blockdev-change', parent='colo-disk0', child='children.1')
+        self.assertEqual(self.hmp(self.p, 'drive_del replication0'), '')
+        self.p.cmd('xen-set-replication', enable=False, primary=True, failover=True)
+        self.assertEqual(self.p.cmd('query-xen-replication-status'), {'error': False})
+        self.io(self.p, 'read -P 2 0 64k')
+
+    def test_commands_and_errors(self):
+        status = {'error': True, 'desc': 'Block replication is not running'}
+        self.assertEqual(self.p.cmd('query-replication'), [])
+        self.assertEqual(self.p.cmd('query-xen-replication-status'), {'error': False})
+        self.assertEqual(self.s.cmd('query-xen-replication-status'), status)
+        self.assertEqual(self.s.cmd('query-colo-status'),
+                         {'mode': 'none', 'last-mode': 'none', 'reason': 'none'})
+        self.assertIn('COLO', self.s.error('x-colo-lost-heartbeat'))
+        self.connect()
+        self.assertIn('mode', self.s.error('xen-set-replication', enable=True, primary=True))
+        self.assertIn('failover', self.s.error('xen-set-replication', enable=True, primary=False,
+                                               failover=False))
+        self.s.error('xen-colo-do-checkpoint')
+        self.s.error('xen-set-replication', enable=False, primary=False)
+        self.assertEqual(self.s.cmd('xen-set-replication', enable=False, primary=False,
+                                    failover=True), {})
+        self.assertIn('group', self.s.error('replication-start', mode='secondary', group='x'))
+        self.assertEqual(self.stage(self.s), 'none')
+        self.s.cmd('replication-start', mode='secondary')
+        self.p.cmd('replication-start', mode='primary')
+        self.p.cmd('replication-checkpoint')
+        self.s.cmd('replication-checkpoint')
+        self.p.cmd('replication-stop')
+        self.s.cmd('replication-stop')
+        self.assertEqual([self.stage(c) for c in (self.s, self.p)], ['done', 'done'])
+
+    def test_end_with_a_silent_secondary(self):
+        """Also while a write of the guest hangs there."""
+        self.replicate()
+        self.sec.proc.send_signal(signal.SIGSTOP)
+        try:
+            self.p.sock.sendall(b'{"execute": "human-monitor-command", "arguments": '
+                                b'{"command-line": "qemu-io colo-disk0 \\"write 0 64k\\""}}')
+            time.sleep(0.2)
+            start = time.monotonic()
+            self.pri.proc.terminate()
+            self.assertEqual(self.pri.wait(), 0)
+            self.assertLess(time.monotonic() - start, 8)
+        finally:
+            self.sec.proc.send_signal(signal.SIGCONT)
+
+    def test_end_while_replicating(self):
+        self.replicate()
+        self.io(self.p, 'write -P 1 0 1M')
+        self.io(self.s, 'write -P 2 2M 1M')
+        self.assertEqual(self.s.cmd('quit'), {})
+        self.assertEqual(self.sec.wait(), 0)
+        self.p.wait_event('REPLICATION_ERROR', operation='link')
+        self.assertEqual(self.p.cmd('quit'), {})
+        self.assertEqual(self.pri.wait(), 0)
+
+
+if __name__ == '__main__':
+    unittest.main()
