@@ -133,6 +133,21 @@ class Replication(unittest.TestCase):
         self.s.cmd('replication-stop')
         self.assertEqual([self.stage(c) for c in (self.s, self.p)], ['done', 'done'])
 
+    def test_floods_of_events_are_thinned(self):
+        """Before the start each write fails on the filter: the first and, later, the last is told."""
+        self.connect()
+        start = time.monotonic()
+        for i in range(20):
+            self.io(self.p, f'write {i * 64}k 64k')
+        self.assertLess(time.monotonic() - start, 0.9, 'too slow to tell')
+        told = [e for e in self.p.events if e['event'] == 'QUORUM_REPORT_BAD']
+        self.assertEqual([e['data']['sector-num'] for e in told], [0])
+        self.p.events.clear()
+        last = self.p.wait_event('QUORUM_REPORT_BAD')
+        self.assertGreater(time.monotonic() - start, 0.9)
+        self.assertEqual((last['data']['sector-num'], last['data']['node-name']),
+                         (19 * 128, 'replication0'))
+
     def test_end_with_a_silent_secondary(self):
         """Also while a write of the guest hangs there."""
         self.replicate()
