@@ -149,14 +149,17 @@ static void coroutine_fn measure_requests(const char *path)
 
 static void coroutine_fn measure_open(const char *path)
 {
-    int64_t start;
-    Image i;
+    int64_t best = INT64_MAX;
 
     create(path, 16 * TiB);
-    start = bench_clock_ns();
-    i = open_image(path, false);
-    report("open/16TiB", "us", (double)(bench_clock_ns() - start) / 1000);
-    close_image(&i);
+    for (int n = 0; n < 20; n++) {
+        int64_t start = bench_clock_ns();
+        Image i = open_image(path, false);
+
+        best = MIN(best, bench_clock_ns() - start);
+        close_image(&i);
+    }
+    report("open/16TiB-best-of-20", "us", (double)best / 1000);
 }
 
 /* --- emptying 512 MiB that lie all over 1 TiB --- */
