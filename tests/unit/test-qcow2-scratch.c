@@ -126,6 +126,44 @@ static void coroutine_fn test_emptying_reuses_in_place(void)
 }
 VTEST("/qcow2/scratch/emptying-reuses-in-place", test_emptying_reuses_in_place)
 
+/* More than 1 GiB of host space: what the next epoch does not use goes back in small steps. */
+static void coroutine_fn test_space_goes_back(void)
+{
+    Memdisk *disk = memdisk_new(&(MemdiskOptions){});
+    int64_t length, after_one;
+    GError *err = NULL;
+    Qcow2Disk d;
+
+    qcow2_disk_create(disk,
+                      (BlockdevCreateOptionsQcow2){
+                          .size = 2 * GiB, .has_cluster_size = true, .cluster_size = 2 * MiB},
+                      &err);
+    g_assert_no_error(err);
+    d = qcow2_disk_open(disk, "img", SCRATCH);
+    for (int64_t at = 0; at < 600 * 2 * MiB; at += 2 * MiB) {
+        must_put(&d, at, 4096, 1);
+    }
+    length = memdisk_length(disk);
+    g_assert_cmpint(length, >, 1100 * MiB);
+    g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    g_assert_cmpint(memdisk_length(disk), ==, length); /* all in use */
+    d.node->drv->scratch_empty(d.node);
+    g_assert_cmpint(memdisk_length(disk), ==, length);
+    must_put(&d, 0, 4096, 2);
+    g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    after_one = memdisk_length(disk);
+    g_assert_cmpint(after_one, <, length);
+    g_assert_cmpint(after_one, >=, length - 10 * MiB);
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    }
+    g_assert_cmpint(memdisk_length(disk), <, after_one);
+    expect(&d, 0, 4096, 2);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+VTEST("/qcow2/scratch/space-goes-back", test_space_goes_back)
+
 /* --- beside requests in flight --- */
 
 typedef struct Late {
