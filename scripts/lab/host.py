@@ -79,10 +79,12 @@ class Host:
 
     # --- steps of the recipes ---
 
-    def serve(self, *devices, port=None):
+    def serve(self, *devices, port=None, path=None):
+        """Export devices at a TCP port, or at a unix socket."""
         self.port = port or self.port
-        self.qmp.cmd('nbd-server-start', addr={'type': 'inet', 'data': {
-            'host': '127.0.0.1', 'port': str(self.port)}})
+        inet = {'type': 'inet', 'data': {'host': '127.0.0.1', 'port': str(self.port)}}
+        unix = {'type': 'unix', 'data': {'path': path}}
+        self.qmp.cmd('nbd-server-start', addr=unix if path else inet)
         for d in devices:
             self.qmp.cmd('nbd-server-add', device=d, writable=True)
 

@@ -70,6 +70,14 @@ class Packages(Fakes):
                           "apt-get install -q -y --no-install-recommends "
                           "libjansson-dev nbdkit fio", "noninteractive"])
 
+    def test_the_guest_needs_a_part_of_what_the_tests_need(self):
+        self.dpkg(without=["cpio", "fio", "libjansson-dev"])
+        self.fake("id", "echo 0\n")
+        self.fake("apt-get")
+        done = self.run_script("setup-packages", "guest")
+        self.assertEqual((done.returncode, done.stdout),
+                         (0, "setup-packages: installing cpio\n"))
+
     def test_sudo_is_used_by_others_than_root(self):
         self.dpkg(without=["fio"])
         self.fake("id", "echo 1000\n")
