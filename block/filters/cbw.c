@@ -33,7 +33,7 @@ typedef struct CbwState {
     int64_t granularity;
     bool break_snapshot; /* on-cbw-error=break-snapshot */
     bool snapshot_broken;
-    void (*on_error)(int err, int64_t offset, void *opaque);
+    CbwErrorFn *on_error;
     void *on_error_opaque;
 } CbwState;
 
@@ -88,7 +88,7 @@ cbw_co_copy_run(BlockNode *node, int64_t offset, int64_t bytes)
 
         if (r < 0) {
             if (s->on_error) {
-                s->on_error(-r, offset, s->on_error_opaque);
+                s->on_error(CBW_COPY, -r, offset, s->on_error_opaque);
             }
             return r; /* C4: these bits stay clear */
         }
@@ -156,12 +156,27 @@ cbw_co_preadv(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
     return child_co_preadv(node->file, offset, iov, flags);
 }
 
+/* What the source answered. -ENOTSUP is no failure: whoever asked does it in another way. */
+static int
+cbw_changed(const BlockNode *node, int r, int64_t offset)
+{
+    const CbwState *s = node->state;
+
+    if (r < 0 && r != -ENOTSUP && s->on_error) {
+        s->on_error(CBW_CHANGE, -r, offset, s->on_error_opaque);
+    }
+    return r;
+}
+
 static int coroutine_fn
 cbw_co_pwritev(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
 {
     int r = cbw_co_before_write(node, offset, iov.bytes, flags);
 
-    return r < 0 ? r : child_co_pwritev(node->file, offset, iov, flags);
+    if (r < 0) {
+        return r;
+    }
+    return cbw_changed(node, child_co_pwritev(node->file, offset, iov, flags), offset);
 }
 
 static int coroutine_fn
@@ -169,7 +184,10 @@ cbw_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags fl
 {
     int r = cbw_co_before_write(node, offset, bytes, flags);
 
-    return r < 0 ? r : child_co_pwrite_zeroes(node->file, offset, bytes, flags);
+    if (r < 0) {
+        return r;
+    }
+    return cbw_changed(node, child_co_pwrite_zeroes(node->file, offset, bytes, flags), offset);
 }
 
 static int coroutine_fn
@@ -177,7 +195,10 @@ cbw_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
 {
     int r = cbw_co_before_write(node, offset, bytes, 0);
 
-    return r < 0 ? r : child_co_pdiscard(node->file, offset, bytes);
+    if (r < 0) {
+        return r;
+    }
+    return cbw_changed(node, child_co_pdiscard(node->file, offset, bytes), offset);
 }
 
 static PermPair
@@ -413,8 +434,7 @@ cbw_copied_bytes(const BlockNode *cbw)
 }
 
 void
-cbw_set_error_callback(BlockNode *cbw, void (*fn)(int err, int64_t offset, void *opaque),
-                       void *opaque)
+cbw_set_error_callback(BlockNode *cbw, CbwErrorFn *fn, void *opaque)
 {
     CbwState *s = cbw->state;
 

@@ -158,12 +158,16 @@ secondary_co_build(Replication *r, GError **errp)
 }
 
 static void
-copy_failed(int err, int64_t offset, void *opaque)
+peer_write_failed(CbwStep step, int err, int64_t offset, void *opaque)
 {
     Replication *r = opaque;
 
+    if (r->stage != REPLICATION_STAGE_RUNNING) {
+        return; /* of an old primary that is fenced */
+    }
     /* The primary's write is refused, so from here on the disks differ. */
-    latch_set(r, REPLICATION_OPERATION_COPY, err, offset);
+    latch_set(r, step == CBW_COPY ? REPLICATION_OPERATION_COPY : REPLICATION_OPERATION_DISK, err,
+              offset);
 }
 
 bool coroutine_fn
@@ -187,7 +191,7 @@ secondary_co_prepare_start(Replication *r, GError **errp)
         secondary_co_abort_start(r);
         return false;
     }
-    cbw_set_error_callback(r->cbw, copy_failed, r);
+    cbw_set_error_callback(r->cbw, peer_write_failed, r);
     r->top_blocker = op_blocker_new(top, (1u << BLOCK_OP__MAX) - 1,
                                     "block device is in use by internal backup job");
     return true;

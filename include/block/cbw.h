@@ -45,8 +45,15 @@ void cbw_new_epoch(BlockNode *cbw);
 /** cbw_copied_bytes() - in this epoch */
 uint64_t cbw_copied_bytes(const BlockNode *cbw);
 
-/** cbw_set_error_callback() - hears of each failed copy: errno > 0, offset. Plain function. */
-void cbw_set_error_callback(BlockNode *cbw, void (*fn)(int err, int64_t offset, void *opaque),
-                            void *opaque);
+typedef enum CbwStep {
+    CBW_COPY,   /* saving the old content; the source is unchanged */
+    CBW_CHANGE, /* the write, zero write or discard itself */
+} CbwStep;
+
+/* @err: errno > 0. Plain function. */
+typedef void CbwErrorFn(CbwStep step, int err, int64_t offset, void *opaque);
+
+/** cbw_set_error_callback() - hears of each request that failed, and in which step */
+void cbw_set_error_callback(BlockNode *cbw, CbwErrorFn *fn, void *opaque);
 
 #endif
