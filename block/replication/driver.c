@@ -213,6 +213,11 @@ replication_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
     r->mode = o->mode;
     r->top_id = g_strdup(o->top_id);
     r->group = g_strdup(o->group ? o->group : REPLICATION_DEFAULT_GROUP);
+    if (!opts->has_discard) {
+        /* Whether to discard is the choice of the node above us, which does it on its other
+         * children too: dropping it here would let the two hosts differ. */
+        node->flags.unmap = true;
+    }
     node->supported_write_flags = REQ_FUA | REQ_WRITE_UNCHANGED;
     node->supported_zero_flags = REQ_FUA | REQ_MAY_UNMAP | REQ_NO_FALLBACK | REQ_WRITE_UNCHANGED;
     replication_register(r);
