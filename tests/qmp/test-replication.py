@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two daemons, as the recipes for replication have it: start, checkpoint, failover, errors, ends."""
+"""Two daemons and the recipes for replication: start, checkpoint, failover, errors, ends."""
 
 import os
 import signal
@@ -134,7 +134,7 @@ class Replication(unittest.TestCase):
         self.assertEqual([self.stage(c) for c in (self.s, self.p)], ['done', 'done'])
 
     def test_floods_of_events_are_thinned(self):
-        """Before the start each write fails on the filter: the first and, later, the last is told."""
+        """Before the start each write fails on the filter: the first and the last are told."""
         self.connect()
         start = time.monotonic()
         for i in range(20):
