@@ -17,6 +17,8 @@
 #include "util/buf.h"
 #include "util/trace.h"
 
+#define HOT_BYTES (64 * KiB)
+
 void nbd_conn_attach(NbdConn *c, NbdExport *e)
 {
     assert(!c->export);
@@ -195,6 +197,9 @@ static bool coroutine_fn admit(NbdConn *c, const NbdRequest *r)
         return false;
     }
     co_spawn(nbd_req_co_serve, req);
+    if (req->buf_bytes >= HOT_BYTES && r->type == NBD_CMD_WRITE) {
+        co_reschedule(); /* while the payload is in the processor's cache */
+    }
     return true;
 }
 

@@ -19,8 +19,6 @@
 #include "util/loop.h"
 #include "util/trace.h"
 
-#define SPIN_NS (50 * NS_PER_US) /* look for the next request that long before sleeping */
-
 static NbdToolOptions options;
 static int ready_fd = -1;
 static bool wrote_pid;
@@ -104,7 +102,6 @@ static bool run(GError **errp)
         return false;
     }
     if (options.list || watch_signals(loop, errp)) {
-        loop_spin_set(loop, SPIN_NS);
         loop_run_coroutine(loop, run_entry, &r);
     }
     loop_free(loop);

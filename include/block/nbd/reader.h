@@ -12,7 +12,7 @@
 
 #include "util/stream.h"
 
-#define NBD_READER_SMALL 2048 /* bytes; 73 request headers */
+#define NBD_READER_SMALL (8 * KiB) /* a write of 4 KiB with its header */
 #define NBD_READER_BIG   (64 * KiB)
 
 typedef struct NbdReader {
