@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Exports over a real socket: what the fence catches, what a drain holds back,
+ * and what a removal waits for.
+ */
+#include "block/export.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+
+#include "../../block/nbd/client.h"
+#include "block/backend.h"
+#include "memdisk.h"
+#include "vtest.h"
+
+#define DISK (1 * MiB)
+
+static Memdisk *disk;
+static BlockNode *node;
+static NbdClient *client;
+static char *folder, *path;
+
+static void coroutine_fn start(int64_t latency_ns)
+{
+    MemdiskOptions o = {.length = DISK, .latency_ns = latency_ns};
+    NodeFlags flags = {.unmap = true};
+    SocketAddress addr = {.type = SOCKET_ADDRESS_TYPE_UNIX};
+    NbdServerOptions so = {.addr = &addr};
+    BlockExportOptions eo = {
+        .type = BLOCK_EXPORT_TYPE_NBD,
+        .id = (char *)"e0",
+        .node_name = (char *)"disk",
+        .has_writable = true,
+        .writable = true,
+    };
+    StreamAddr to = {.kind = STREAM_ADDR_UNIX};
+    NbdClientOptions co = {.addr = &to, .export = "disk", .context = NBD_CONTEXT_BASE_ALLOCATION};
+    g_autoptr(GError) err = NULL;
+
+    folder = g_dir_make_tmp("tandem-export-XXXXXX", &err);
+    g_assert_no_error(err);
+    path = g_build_filename(folder, "s", NULL);
+    addr.u.q_unix.path = path;
+    to.path = path;
+    disk = memdisk_new(&o);
+    node = memdisk_open(disk, "disk", &flags, &err);
+    g_assert_no_error(err);
+    g_assert_true(export_nbd_co_start(&so, &err));
+    g_assert_true(export_co_add(&eo, &err));
+    client = nbd_client_co_open(&co, &err);
+    g_assert_no_error(err);
+}
+
+static void coroutine_fn end(void)
+{
+    nbd_client_co_close(client);
+    export_co_del_all();
+    g_assert_false(export_nbd_is_running());
+    node_co_unref(node);
+    memdisk_free(disk);
+    g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+    g_rmdir(folder);
+    g_free(folder);
+    g_free(path);
+}
+
+typedef struct Running {
+    uint16_t type;
+    int ret;
+    bool done;
+    CoQueue over;
+} Running;
+
+static void coroutine_fn request_entry(void *opaque)
+{
+    Running *r = opaque;
+    char data[512] = "data";
+    struct iovec v;
+    NbdCall call = {.type = r->type, .length = sizeof(data)};
+
+    call.iov = iov_one(&v, data, sizeof(data));
+    r->ret = nbd_client_co_call(client, &call);
+    r->done = true;
+    co_queue_wake_all(&r->over);
+}
+
+static void request_start(Running *r, uint16_t type)
+{
+    *r = (Running){.type = type};
+    co_spawn(request_entry, r);
+}
+
+static int coroutine_fn request_end(Running *r)
+{
+    while (!r->done) {
+        co_queue_wait(&r->over);
+    }
+    return r->ret;
+}
+
+static int coroutine_fn request(uint16_t type)
+{
+    Running r;
+
+    request_start(&r, type);
+    return request_end(&r);
+}
+
+static void coroutine_fn test_fence_refuses_changes_only(void)
+{
+    start(0);
+    export_fence_node(node, EPERM);
+    g_assert_cmpint(request(NBD_CMD_WRITE), ==, -EPERM);
+    g_assert_cmpint(request(NBD_CMD_WRITE_ZEROES), ==, -EPERM);
+    g_assert_cmpint(request(NBD_CMD_TRIM), ==, -EPERM);
+    g_assert_cmpint(request(NBD_CMD_READ), ==, 0);
+    g_assert_cmpint(nbd_client_co_flush(client), ==, 0);
+    g_assert_cmpuint(memdisk_log_count(disk, MEMDISK_WRITE | MEMDISK_ZERO | MEMDISK_DISCARD), ==,
+                     0);
+    export_fence_node(node, 0);
+    g_assert_cmpint(request(NBD_CMD_WRITE), ==, 0);
+    end();
+}
+
+static void coroutine_fn test_fence_catches_what_waits_at_the_gate(void)
+{
+    static const uint16_t types[] = {NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_CMD_TRIM};
+    Running r[G_N_ELEMENTS(types)];
+
+    start(0);
+    drain_co_begin(node);
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        request_start(&r[i], types[i]);
+    }
+    co_sleep_ns(50 * NS_PER_MS); /* they are at the gate now */
+    export_fence_node(node, EPERM);
+    drain_end(node);
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        g_assert_cmpint(request_end(&r[i]), ==, -EPERM);
+    }
+    g_assert_cmpuint(memdisk_log_count(disk, MEMDISK_WRITE | MEMDISK_ZERO | MEMDISK_DISCARD), ==,
+                     0);
+    end();
+}
+
+static void coroutine_fn test_drain_holds_requests_back(void)
+{
+    Running r;
+
+    start(0);
+    drain_co_begin(node);
+    request_start(&r, NBD_CMD_WRITE);
+    co_sleep_ns(50 * NS_PER_MS);
+    g_assert_false(r.done);
+    g_assert_cmpuint(memdisk_log_count(disk, MEMDISK_WRITE), ==, 0);
+    drain_end(node);
+    g_assert_cmpint(request_end(&r), ==, 0);
+    end();
+}
+
+static void coroutine_fn test_removal_waits_for_the_disk(void)
+{
+    g_autoptr(GError) err = NULL;
+    BlockExportInfoArray *list;
+    Running r;
+
+    start(0);
+    memdisk_stall(disk, true);
+    request_start(&r, NBD_CMD_WRITE);
+    while (memdisk_stalled(disk) == 0) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    g_assert_false(export_co_del("e0", BLOCK_EXPORT_REMOVE_MODE_SAFE, &err));
+    g_assert_true(export_co_del("e0", BLOCK_EXPORT_REMOVE_MODE_HARD, NULL));
+    g_assert_cmpint(request_end(&r), ==, -EIO); /* the client hears at once */
+    list = export_query();
+    g_assert_cmpuint(list->n, ==, 1);
+    g_assert_true(list->items[0]->shutting_down);
+    block_export_info_array_free(list);
+    memdisk_stall(disk, false);
+    end();
+}
+
+LOOP_TEST("/export/fence", test_fence_refuses_changes_only)
+LOOP_TEST("/export/fence-at-the-gate", test_fence_catches_what_waits_at_the_gate)
+LOOP_TEST("/export/drain", test_drain_holds_requests_back)
+LOOP_TEST("/export/removal", test_removal_waits_for_the_disk)
