@@ -192,13 +192,13 @@ commit_co_start(const JobOptions *o, BlockNode *top, BlockNode *base, bool auto_
     }
     s = job->state;
     s->auto_complete = auto_complete;
+    s->m.write_blocking = true;
     if (!mirror_co_open(&s->m, job, top, base, commit_granularity(top, base), filter_name, errp)) {
         job_abandon(job);
         return NULL;
     }
     s->top = node_ref(top);
     s->base = node_ref(base);
-    s->m.write_blocking = true;
     if (o->id) {
         job_block_ops(job, top, 0);
         job_block_ops(job, base, 0);

@@ -261,6 +261,7 @@ mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
     s = job->state;
     s->o = *mo;
     s->o.filter_name = NULL;
+    s->m.write_blocking = mo->write_blocking;
     if (!mirror_co_open(&s->m, job, source, target,
                         mo->granularity ? mo->granularity : default_granularity(target),
                         mo->filter_name, errp)) {
@@ -269,7 +270,6 @@ mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
     }
     s->source = node_ref(source);
     s->target = node_ref(target);
-    s->m.write_blocking = mo->write_blocking;
     job_block_ops(job, source, 0);
     job_block_ops(job, target, 0);
     job_start(job);

@@ -322,13 +322,16 @@ mirror_co_attach(Mirror *m, BlockNode *source, BlockNode *target, GError **errp)
            backend_co_insert(m->target, target, errp);
 }
 
+/* Both ends are attached already and stay below: from its first request on the filter needs them. */
 static bool coroutine_fn
-mirror_co_insert_filter(BlockNode *filter, BlockNode *source, GError **errp)
+mirror_co_insert_filter(Mirror *m, BlockNode *source, GError **errp)
 {
+    BlockChild *const keep[] = {backend_root(m->source), NULL};
     GraphTx *tx = graph_tx_new();
 
-    graph_tx_attach(tx, filter, "file", source, CHILD_FILTERED);
-    graph_tx_replace_node(tx, source, filter, NULL);
+    mirror_filter_attach(m->filter, m);
+    graph_tx_attach(tx, m->filter, "file", source, CHILD_FILTERED);
+    graph_tx_replace_node(tx, source, m->filter, keep);
     return graph_tx_co_commit(tx, errp);
 }
 
@@ -346,15 +349,18 @@ mirror_co_open(Mirror *m, Job *job, BlockNode *source, BlockNode *target, int64_
                     source->node_name);
     }
     m->filter = node_new_internal(&driver_mirror_top, filter_name, &flags, errp);
-    if (!m->filter || !mirror_co_insert_filter(m->filter, source, errp) ||
-        !mirror_co_attach(m, source, target, errp)) {
+    if (!m->filter) {
         mirror_co_close(m, NULL);
         return false;
     }
     m->filter->supported_write_flags = REQ_FUA | REQ_WRITE_UNCHANGED;
     m->filter->supported_zero_flags = REQ_FUA | REQ_MAY_UNMAP | REQ_WRITE_UNCHANGED;
-    /* From here on writes are seen; what came before is covered by the first dirty bits. */
-    mirror_filter_attach(m->filter, m);
+    /* The filter goes in while the source is drained and sees every write from then on; what came
+     * before is covered by the first dirty bits. */
+    if (!mirror_co_attach(m, source, target, errp) || !mirror_co_insert_filter(m, source, errp)) {
+        mirror_co_close(m, NULL);
+        return false;
+    }
     return true;
 }
 

@@ -41,6 +41,7 @@ typedef struct Mirror {
  * mirror_co_open() - insert the filter above @source and attach both ends
  * @granularity: bytes of a piece, power of two
  *
+ * m->write_blocking has been set: the filter may see writes before this returns.
  * Nothing is dirty yet. False and @errp, with nothing changed, on failure.
  */
 bool coroutine_fn mirror_co_open(Mirror *m, Job *job, BlockNode *source, BlockNode *target,

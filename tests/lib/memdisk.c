@@ -21,6 +21,7 @@
 
 #define GROWTH (4 * GiB)
 #define SECTOR 512
+#define MEMDISK_KINDS 7 /* bits in MEMDISK_ALL */
 
 /* A change that is not durable yet. */
 typedef struct Change {
@@ -38,6 +39,7 @@ typedef struct FailRange {
 struct Memdisk {
     unsigned refs;
     MemdiskOptions o;
+    int64_t latency_ns[MEMDISK_KINDS]; /* by number of the bit of the kind */
     int64_t length, durable_length;
     size_t capacity;
     uint8_t *live, *durable;
@@ -86,6 +88,7 @@ Memdisk *memdisk_new(const MemdiskOptions *o)
     d->refs = 1;
     d->o = *o;
     d->length = d->durable_length = o->length;
+    memdisk_set_latency(d, MEMDISK_ALL, o->latency_ns);
     d->capacity = o->length + GROWTH;
     d->live = map_zeroes(d->capacity);
     d->durable = map_zeroes(d->capacity);
@@ -108,6 +111,20 @@ void memdisk_free(Memdisk *d)
     g_array_unref(d->log);
     g_array_unref(d->fail_ranges);
     g_free(d);
+}
+
+void memdisk_set_latency(Memdisk *d, unsigned kinds, int64_t latency_ns)
+{
+    for (unsigned i = 0; i < MEMDISK_KINDS; i++) {
+        if (kinds & (1u << i)) {
+            d->latency_ns[i] = latency_ns;
+        }
+    }
+}
+
+void memdisk_set_jitter(Memdisk *d, int64_t jitter_ns)
+{
+    d->o.jitter_ns = jitter_ns;
 }
 
 uint8_t *memdisk_data(Memdisk *d)
@@ -282,7 +299,7 @@ begin(BlockNode *node, MemdiskKind kind, int64_t offset, int64_t bytes, ReqFlags
         .bytes = bytes,
         .start_ns = loop_now_ns(),
     };
-    int64_t wait_ns = d->o.latency_ns;
+    int64_t wait_ns = d->latency_ns[__builtin_ctz(kind)];
     int r;
 
     if (!has_power(node)) {

@@ -61,6 +61,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Memdisk, memdisk_free)
  */
 BlockNode *memdisk_open(Memdisk *d, const char *node_name, const NodeFlags *flags, GError **errp);
 
+/** memdisk_set_latency() - from now on requests of @kinds take so long, and the jitter, instead of
+ * what the options say */
+void memdisk_set_latency(Memdisk *d, unsigned kinds, int64_t latency_ns);
+void memdisk_set_jitter(Memdisk *d, int64_t jitter_ns);
+
 /** memdisk_data() - the content as a reader sees it; may be changed by the test while idle */
 uint8_t *memdisk_data(Memdisk *d);
 int64_t memdisk_length(const Memdisk *d);

@@ -191,6 +191,11 @@ make_secondary_side(PairDisk *d, Side *s)
     g_autofree char *name = g_strdup_printf("s%u-%u", d->index, ++p->generation % 1000);
 
     s->world = world_co_new_in("s", name, p->length, choose_in(p->c, 1, 255));
+    if (choose(p->c)) {
+        memdisk_set_jitter(s->world->disk, choose_in(p->c, 1, 3) * NS_PER_MS);
+        memdisk_set_jitter(s->world->hidden, choose_in(p->c, 1, 3) * NS_PER_MS);
+        memdisk_set_jitter(s->world->active, choose_in(p->c, 1, 3) * NS_PER_MS);
+    }
     s->quorum = s->world->quorum;
     s->guest = s->world->top;
     s->local = s->world->disk;
