@@ -10,6 +10,7 @@
 #include "util/loop.h"
 
 #define OVERLAY_CLUSTER "65536"
+#define UNMAP           "\"discard\":\"unmap\","
 
 /* Programs that use a world link every driver. */
 __attribute__((constructor)) static void
@@ -94,6 +95,7 @@ make_user(const char *name, BlockNode *node, Perm taken)
 static void coroutine_fn
 open_chain(ReplWorld *w, bool with_quorum)
 {
+    static const NodeFlags unmap = {.unmap = true};
     const char *n = w->name;
     g_autofree char *top = g_strdup_printf("%s-top", n);
     g_autofree char *active_name = g_strdup_printf("%s-active-file", n);
@@ -102,22 +104,22 @@ open_chain(ReplWorld *w, bool with_quorum)
     GError *err = NULL;
     BlockNode *active, *hidden, *disk;
 
-    disk = memdisk_open(w->disk, disk_name, NULL, &err);
+    disk = memdisk_open(w->disk, disk_name, &unmap, &err);
     g_assert_no_error(err);
-    active = memdisk_open(w->active, active_name, NULL, &err);
+    active = memdisk_open(w->active, active_name, &unmap, &err);
     g_assert_no_error(err);
-    hidden = memdisk_open(w->hidden, hidden_name, NULL, &err);
+    hidden = memdisk_open(w->hidden, hidden_name, &unmap, &err);
     g_assert_no_error(err);
 
     w->peer = make_user(NULL, disk, PERM_CONSISTENT_READ | PERM_WRITE);
-    w->repl = world_co_open("{\"driver\":\"replication\",\"mode\":\"secondary\",\"group\":\"%s\","
+    w->repl = world_co_open("{" UNMAP "\"driver\":\"replication\",\"mode\":\"secondary\",\"group\":\"%s\","
                             "\"node-name\":\"%s-repl\",\"top-id\":\"%s-top\","
-                            "\"file\":{\"driver\":\"qcow2\",\"node-name\":\"%s-active\","
-                            "\"file\":\"%s\",\"backing\":{\"driver\":\"qcow2\","
+                            "\"file\":{" UNMAP "\"driver\":\"qcow2\",\"node-name\":\"%s-active\","
+                            "\"file\":\"%s\",\"backing\":{" UNMAP "\"driver\":\"qcow2\","
                             "\"node-name\":\"%s-hidden\",\"file\":\"%s\",\"backing\":\"%s\"}}}",
                             w->group, n, n, n, active_name, n, hidden_name, disk_name);
     if (with_quorum) {
-        w->quorum = world_co_open("{\"driver\":\"quorum\",\"node-name\":\"%s-quorum\","
+        w->quorum = world_co_open("{" UNMAP "\"driver\":\"quorum\",\"node-name\":\"%s-quorum\","
                                   "\"read-pattern\":\"fifo\",\"vote-threshold\":1,"
                                   "\"children\":[\"%s-repl\"]}",
                                   n, n);

@@ -108,7 +108,7 @@ BlockNode *coroutine_fn
 pair_co_open_link(PairDisk *d, GError **errp)
 {
     g_autofree char *text = g_strdup_printf(
-        "{\"driver\":\"nbd\",\"node-name\":\"nbd%u-%u\",\"export\":\"%u\","
+        "{\"discard\":\"unmap\",\"driver\":\"nbd\",\"node-name\":\"nbd%u-%u\",\"export\":\"%u\","
         "\"server\":{\"type\":\"unix\",\"path\":\"%u\"}}",
         d->index, ++d->pair->generation, d->index, d->index);
     json_t *json = json_loads(text, 0, NULL);
@@ -157,9 +157,9 @@ make_plain_side(PairDisk *d, Side *s)
         .seed = d->index,
     });
     fill_at_random(p, memdisk_data(s->local));
-    file = memdisk_open(s->local, name, NULL, &err);
+    file = memdisk_open(s->local, name, &(NodeFlags){.unmap = true}, &err);
     g_assert_no_error(err);
-    s->quorum = world_co_open("{\"driver\":\"quorum\",\"node-name\":\"q%u\","
+    s->quorum = world_co_open("{\"discard\":\"unmap\",\"driver\":\"quorum\",\"node-name\":\"q%u\","
                               "\"read-pattern\":\"fifo\",\"vote-threshold\":1,"
                               "\"children\":[\"%s\"]}",
                               d->index, name);
@@ -273,7 +273,7 @@ connect_disk(PairDisk *d)
     if (!link) {
         return false;
     }
-    repl = world_co_open("{\"driver\":\"replication\",\"mode\":\"primary\",\"group\":\"p\","
+    repl = world_co_open("{\"discard\":\"unmap\",\"driver\":\"replication\",\"mode\":\"primary\",\"group\":\"p\","
                          "\"node-name\":\"prepl%u\",\"file\":\"%s\"}",
                          d->index, link->node_name);
     d->a.quorum->drv->co_add_child(d->a.quorum, repl, &err);

@@ -43,7 +43,7 @@ typedef struct PairDisk {
     Side b;              /* the secondary; b.world NULL: there is none */
     NbdExport *export;   /* of b */
     Stream *link;        /* the server's end of the last connection; NULL: gone */
-    bool tainted;        /* a guest write failed locally: both ends may differ there */
+    bool tainted;        /* a guest write failed or a discard: both ends may differ there */
 } PairDisk;
 
 struct Pair {

@@ -174,6 +174,9 @@ prop_reads_see_one_epoch(Choices *c)
     t->write = places[place].write;
     t->read = places[place].read;
     t->kind = choose_in(c, 0, 2);
+    if (t->kind == KIND_DISCARD) {
+        t->write = (Range){0, LENGTH}; /* smaller ones may be left out */
+    }
     t->with_checkpoint = choose(c);
     t->write_ms = choose_in(c, 0, 2) * 2;
     t->read_ms = choose_in(c, 0, 2) * 2;

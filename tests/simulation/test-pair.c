@@ -24,6 +24,7 @@ typedef struct Run {
     Choices *c;
     Memdisk *faulty;   /* armed to fail in this round */
     bool stopped_p;    /* the primary side is not running any more */
+    bool discards;     /* guests discard, too: each end may do that or leave it */
 } Run;
 
 /* --- guests --- */
@@ -114,8 +115,9 @@ guest_change(Guest *g, Range at, size_t kind)
     history_end(g->side->history, op, r == 0 && kind != 2);
     if (r < 0) {
         guest_failed(g, r);
-        g->disk->tainted |= primary;
     }
+    /* Both ends may differ now where the guest may not rely on the content. */
+    g->disk->tainted |= primary && (r < 0 || kind == 2);
 }
 
 static void coroutine_fn
@@ -137,7 +139,9 @@ guest_co_entry(void *opaque)
     for (; g->ops > 0; g->ops--) {
         size_t kind = choose_weighted(g->run->c, weights, G_N_ELEMENTS(weights));
 
-        if (kind < 3) {
+        if (kind == 2 && !g->run->discards) {
+            guest_change(g, choose_range(g->run), 1);
+        } else if (kind < 3) {
             guest_change(g, choose_range(g->run), kind);
         } else if (kind == 3) {
             guest_read(g, choose_range(g->run));
@@ -549,6 +553,7 @@ pair_co_entry(void *opaque)
     Run *run = opaque;
     Pair *p = run->p = pair_co_new(run->c);
 
+    run->discards = choose_in(run->c, 0, 3) == 3;
     g_assert_true(pair_co_connect(p));
     start_both(run);
     while (choose_more(run->c, 6)) {
