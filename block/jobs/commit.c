@@ -95,7 +95,12 @@ commit_co_run(Job *job)
             return -ECANCELED;
         }
     }
-    return mirror_co_converge(&s->m);
+    r = mirror_co_converge(&s->m);
+    if (r == 0) {
+        /* What the guest has flushed in the overlay shall not depend on a later flush of base. */
+        r = child_co_flush(backend_root(s->m.target));
+    }
+    return r;
 }
 
 static int coroutine_fn

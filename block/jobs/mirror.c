@@ -52,6 +52,7 @@ mirror_co_write_clean(Mirror *m, const MirrorWrite *w)
         to = MIN(hbitmap_next_set(m->dirty, from), end);
         if (mirror_write_co_do(w, backend_root(m->target), from, to - from) < 0) {
             hbitmap_set(m->dirty, from, to - from);
+            job_kick(m->job);
         }
         at = to;
     }
@@ -242,7 +243,9 @@ mirror_co_round(Mirror *m)
         m->job->progress.total =
             m->job->progress.current + hbitmap_count(m->dirty) + m->running * MIRROR_MAX_COPY;
         mirror_start_copy(m, offset, bytes);
-        mirror_co_throttle(m, bytes);
+        if (!m->drained) { /* the guest is held meanwhile: no speed limit is worth that */
+            mirror_co_throttle(m, bytes);
+        }
     }
     mirror_co_wait_copies(m, 0);
     m->job->progress.total = m->job->progress.current + hbitmap_count(m->dirty);
