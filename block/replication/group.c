@@ -47,7 +47,10 @@ members_of(const char *group)
     Members m;
 
     for (Replication *r = instances; r; r = r->next) {
-        if (!group || g_str_equal(r->group, group)) {
+        /* One that is being opened or closed cannot be found; it has no count to add to. */
+        bool open = node_find(r->node->node_name) == r->node;
+
+        if (open && (!group || g_str_equal(r->group, group))) {
             node_ref(r->node);
             g_ptr_array_add(a, r);
         }
@@ -114,7 +117,8 @@ members_co_drain(Members m)
     for (size_t i = 0; i < m.n; i++) {
         BlockNode *lower = lower_disk(m.v[i]);
 
-        if (m.v[i]->mode == REPLICATION_MODE_PRIMARY) {
+        /* A promoted one may stand above a new primary filter: no waiting for that one's peer. */
+        if (m.v[i]->mode == REPLICATION_MODE_PRIMARY || ignores_operations(m.v[i])) {
             continue;
         }
         d.v[d.n++] = node_ref(m.v[i]->node);
