@@ -143,14 +143,15 @@ secondary_co_build(Replication *r, GError **errp)
     if (!secondary_co_attach(r, errp)) {
         return false;
     }
-    r->active_scratch = r->active->drv->co_scratch_begin(r->active, errp);
-    if (!r->active_scratch) {
-        g_prefix_error(errp, "Cannot empty active disk '%s': ", r->active->node_name);
-        return false;
-    }
+    /* From below: an overlay that an error has left half empty cannot be flushed by the one above. */
     r->hidden_scratch = r->hidden->drv->co_scratch_begin(r->hidden, errp);
     if (!r->hidden_scratch) {
         g_prefix_error(errp, "Cannot empty hidden disk '%s': ", r->hidden->node_name);
+        return false;
+    }
+    r->active_scratch = r->active->drv->co_scratch_begin(r->active, errp);
+    if (!r->active_scratch) {
+        g_prefix_error(errp, "Cannot empty active disk '%s': ", r->active->node_name);
         return false;
     }
     r->cbw = cbw_co_insert(r->disk, r->hidden, &cbw, errp);
