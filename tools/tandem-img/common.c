@@ -191,9 +191,7 @@ BlockNode *coroutine_fn img_co_open_node(const ImageSpec *spec)
     GError *err = NULL;
     BlockNode *node = image_co_open_node(spec, &err);
 
-    if (!node && spec->image_opts) {
-        img_report(err, "Could not open '%s'", spec->name);
-    } else if (!node) {
+    if (!node) {
         img_report(err, "Could not open '%s'", spec->name);
     }
     return node;

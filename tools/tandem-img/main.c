@@ -24,14 +24,31 @@ typedef struct Command {
 
 static const Command commands[] = {
     {"amend", NULL, NULL},
+    {"bench", img_co_bench,
+     "[-c COUNT] [-d DEPTH] [-f FMT] [--flush-interval N] [-i AIO] [-n] [--no-drain] [-o OFFSET]\n"
+     "        [--pattern BYTE] [-q] [-s SIZE] [-S STEP] [-t CACHE] [-w] [-U] FILE"},
     {"bitmap", NULL, NULL},
+    {"check", img_co_check,
+     "[-f FMT] [--image-opts] [--output human|json] [-q] [-r leaks|all] [-T CACHE] [-U] FILE"},
     {"commit", NULL, NULL},
+    {"compare", img_co_compare,
+     "[-f FMT] [-F FMT2] [--image-opts] [-T CACHE] [-p] [-q] [-s] [-U] FILE1 FILE2"},
+    {"convert", img_co_convert,
+     "[-f FMT] [-O FMT] [-o OPTIONS] [-n] [--target-is-zero] [-S SIZE] [-b BACKING [-F FMT]]\n"
+     "        [-m N] [-W] [-C] [-r RATE] [-t CACHE] [-T CACHE] [--image-opts]\n"
+     "        [--target-image-opts] [-p] [-q] [-U] FILE... TARGET"},
     {"create", img_co_create,
      "[-f FMT] [-b BACKING [-F FMT]] [-u] [-o OPTIONS] [-q] FILE [SIZE]"},
+    {"dd", img_co_dd,
+     "[-f FMT] [-O FMT] [--image-opts] [-U] [bs=SIZE] [count=N] [skip=N] if=FILE of=FILE"},
     {"info", img_co_info,
      "[-f FMT] [--image-opts] [--output human|json] [--backing-chain] [-U] FILE"},
+    {"map", img_co_map,
+     "[-f FMT] [--image-opts] [--output human|json] [-s OFFSET] [-l LENGTH] [-U] FILE"},
     {"measure", NULL, NULL},
     {"rebase", NULL, NULL},
+    {"resize", img_co_resize,
+     "[-f FMT] [--image-opts] [--preallocation MODE] [--shrink] [-q] FILE [+|-]SIZE"},
     {"snapshot", NULL, NULL},
 };
 

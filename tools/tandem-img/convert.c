@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tandem-img convert: one image after the other into a new one. The target's
+ * cache is "unsafe" unless told otherwise: a conversion that a power cut ends
+ * is repeated anyway.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block/driver.h"
+#include "copy.h"
+#include "img.h"
+
+#define SPARSE_DEFAULT 4096
+#define SPARSE_MAX     (16 * MiB)
+
+typedef struct Convert {
+    Common common;
+    const char *out_format, *cache, *src_cache, *backing, *backing_format;
+    GPtrArray *texts;       /* of -o */
+    char **sources;
+    int n_sources;
+    const char *target;
+    bool no_create, target_is_zero, any_order, offload, salvage, target_image_opts, sparse_given;
+    int64_t sparse, workers, rate;
+} Convert;
+
+enum {
+    OPT_TARGET_IMAGE_OPTS = OPT_COMMAND,
+    OPT_TARGET_IS_ZERO,
+    OPT_SALVAGE,
+    OPT_REFUSED,
+};
+
+static bool take_sparse(Convert *o)
+{
+    if (!img_size(optarg, "buffer size for sparse output", &o->sparse)) {
+        return false;
+    }
+    if (o->sparse % 512 != 0 || o->sparse > SPARSE_MAX) {
+        img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples of "
+                  "512 up to %d. Select 0 to disable sparse detection (fully allocates output).",
+                  (int)SPARSE_MAX);
+        return false;
+    }
+    o->sparse_given = true;
+    return true;
+}
+
+static bool take_workers(Convert *o)
+{
+    char *end;
+    gint64 n = g_ascii_strtoll(optarg, &end, 10);
+
+    if (end == optarg || *end || n < 1 || n > COPY_WORKERS_MAX) {
+        img_error("Invalid number of coroutines. Allowed number of coroutines is between 1 and %d",
+                  COPY_WORKERS_MAX);
+        return false;
+    }
+    o->workers = n;
+    return true;
+}
+
+static bool take_text(Convert *o, int opt)
+{
+    const char **where = opt == 'O'                 ? &o->out_format
+                         : opt == 't'               ? &o->cache
+                         : opt == 'T'               ? &o->src_cache
+                         : opt == 'b' || opt == 'B' ? &o->backing
+                         : opt == 'F'               ? &o->backing_format
+                                                    : NULL;
+
+    if (where) {
+        *where = optarg;
+    }
+    return where != NULL;
+}
+
+static bool take_switch(Convert *o, int opt)
+{
+    bool *where = opt == 'n'                     ? &o->no_create
+                  : opt == 'W'                   ? &o->any_order
+                  : opt == 'C'                   ? &o->offload
+                  : opt == OPT_TARGET_IS_ZERO    ? &o->target_is_zero
+                  : opt == OPT_SALVAGE           ? &o->salvage
+                  : opt == OPT_TARGET_IMAGE_OPTS ? &o->target_image_opts
+                                                 : NULL;
+
+    if (where) {
+        *where = true;
+    }
+    return where != NULL;
+}
+
+static bool take_option(Convert *o, int opt, char **argv)
+{
+    if (take_text(o, opt) || take_switch(o, opt)) {
+        return true;
+    }
+    switch (opt) {
+    case 'o':
+        g_ptr_array_add(o->texts, optarg);
+        return true;
+    case 'S':
+        return take_sparse(o);
+    case 'm':
+        return take_workers(o);
+    case 'r':
+        return img_size(optarg, "rate limit", &o->rate);
+    case 'c':
+        img_error("Option '-c' (compressed target) is not supported");
+        return false;
+    case 'l':
+        img_error("Option '-l' (snapshot) is not supported");
+        return false;
+    }
+    img_error("Option '%s' is not supported", argv[optind - 1]);
+    return false;
+}
+
+static bool check(const Convert *o)
+{
+    const char *wrong = NULL;
+
+    if (o->offload && o->sparse_given) {
+        wrong = "Cannot enable copy offloading when -S is used";
+    } else if (o->offload && o->salvage) {
+        wrong = "Cannot use copy offloading in salvaging mode";
+    } else if (o->target_is_zero && !o->no_create) {
+        wrong = "--target-is-zero requires use of -n flag";
+    } else if (o->target_image_opts && !o->no_create) {
+        wrong = "--target-image-opts requires use of -n flag";
+    } else if (o->target_image_opts && o->out_format) {
+        wrong = "Cannot use -O with --target-image-opts";
+    } else if (o->no_create && o->backing) {
+        wrong = "-B has no effect when skipping image creation";
+    } else if (o->no_create && o->texts->len > 0) {
+        wrong = "-o has no effect when skipping image creation";
+    }
+    if (wrong) {
+        img_error("%s", wrong);
+    }
+    return !wrong;
+}
+
+static const struct option long_options[] = {
+    COMMON_LONG,
+    {"target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS},
+    {"target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO},
+    {"salvage", no_argument, NULL, OPT_SALVAGE},
+    {"bitmaps", no_argument, NULL, OPT_REFUSED},
+    {"skip-broken-bitmaps", no_argument, NULL, OPT_REFUSED},
+    {NULL, 0, NULL, 0},
+};
+
+static bool parse(int argc, char **argv, Convert *o)
+{
+    static const char short_options[] = ":hf:O:b:B:F:cno:l:S:pqt:T:m:WUCr:";
+    int opt;
+
+    while ((opt = common_next(argc, argv, short_options, long_options, &o->common)) != -1) {
+        if (!take_option(o, opt, argv)) {
+            return false;
+        }
+    }
+    if (!check(o)) {
+        return false;
+    }
+    if (argc - optind < 2) {
+        img_error("Must specify image file name");
+        return false;
+    }
+    o->sources = argv + optind;
+    o->n_sources = argc - optind - 1;
+    o->target = argv[argc - 1];
+    return true;
+}
+
+/* --- the target --- */
+
+static bool take_create_options(const Convert *o, ImageCreate *c, GError **errp)
+{
+    for (guint i = 0; i < o->texts->len; i++) {
+        if (!image_create_add(c, o->texts->pdata[i], errp)) {
+            return false;
+        }
+    }
+    if (o->backing && !image_create_has_option(c, "backing_file")) {
+        return fail(errp, "Backing file not supported for file format '%s'", o->out_format);
+    }
+    if (o->backing && !o->backing_format && !image_create_get(c, "backing_fmt")) {
+        return fail(errp, "Use of backing file requires explicit backing format");
+    }
+    return (!o->backing || image_create_set(c, "backing_file", o->backing, errp)) &&
+           (!o->backing_format || image_create_set(c, "backing_fmt", o->backing_format, errp));
+}
+
+/* *ret_backed: the new image has a backing file. */
+static bool coroutine_fn create(const Convert *o, int64_t bytes, bool *ret_backed)
+{
+    const char *format = o->out_format ? o->out_format : "raw";
+    GError *err = NULL;
+    g_autoptr(ImageCreate) c = image_create_new(format, &err);
+
+    if (!c || !take_create_options(o, c, &err) ||
+        !image_create_set_size(c, (uint64_t)bytes, &err)) {
+        img_report(err, "%s", "");
+        return false;
+    }
+    *ret_backed = image_create_get(c, "backing_file") != NULL;
+    if (!image_co_create(c, o->target, &err)) {
+        img_report(err, "%s: error while converting %s", o->target, format);
+        return false;
+    }
+    return true;
+}
+
+static BlockBackend *coroutine_fn open_target(const Convert *o, int64_t bytes)
+{
+    ImageSpec spec = {
+        .name = o->target,
+        .format = o->target_image_opts || (o->no_create && !o->out_format) ? NULL
+                  : o->out_format                                          ? o->out_format
+                                                                           : "raw",
+        .image_opts = o->target_image_opts,
+        .flags.unmap = o->sparse > 0,
+    };
+    BlockBackend *be;
+
+    if (!o->target_image_opts && !spec.format) {
+        spec.format = "raw";
+    }
+    if (!img_spec_cache(&spec, o->cache ? o->cache : "unsafe", "cache")) {
+        return NULL;
+    }
+    be = img_co_open(&spec);
+    if (be && backend_length(be) < bytes) {
+        img_error("output file is smaller than input file");
+        backend_co_free(be);
+        be = NULL;
+    }
+    return be;
+}
+
+/* --- the sources --- */
+
+static void coroutine_fn close_all(BlockBackend **sources, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (sources[i]) {
+            backend_co_free(sources[i]);
+        }
+    }
+}
+
+/* -1 and told on failure; else the sum of their sizes. */
+static int64_t coroutine_fn open_all(const Convert *o, BlockBackend **sources)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < o->n_sources; i++) {
+        ImageSpec spec = img_spec(&o->common, o->sources[i], false);
+
+        if (!img_spec_cache(&spec, o->src_cache, "source cache")) {
+            return -1;
+        }
+        sources[i] = img_co_open(&spec);
+        if (!sources[i]) {
+            return -1;
+        }
+        if (backend_length(sources[i]) > BLOCK_MAX_LENGTH - sum) {
+            img_error("The image size is too large");
+            return -1;
+        }
+        sum += backend_length(sources[i]);
+    }
+    return sum;
+}
+
+/* --- both --- */
+
+static int coroutine_fn
+copy_all(const Convert *o, BlockBackend **sources, BlockBackend *target, bool backed)
+{
+    RateLimit rate = {0};
+    int64_t at = 0;
+    int r = 0;
+
+    rate_limit_set(&rate, (uint64_t)o->rate);
+    for (int i = 0; i < o->n_sources && r == 0; i++) {
+        Copy copy = {
+            .src = sources[i],
+            .dst = target,
+            .dst_offset = at,
+            .bytes = backend_length(sources[i]),
+            .sparse = o->sparse,
+            .dst_is_zero = (o->no_create ? o->target_is_zero : !backed) && o->sparse > 0,
+            .dst_has_backing = backed,
+            .any_order = o->any_order,
+            .offload = o->offload,
+            .salvage = o->salvage,
+            .quiet = o->common.quiet,
+            .workers = (int)o->workers,
+            .rate = o->rate ? &rate : NULL,
+        };
+
+        r = copy_co_run(&copy);
+        at += copy.bytes;
+    }
+    if (r == 0 && (r = backend_co_flush(target)) < 0) {
+        img_error("error while writing to output image file: %s", strerror(-r));
+    }
+    return r;
+}
+
+static int coroutine_fn convert(const Convert *o, BlockBackend **sources)
+{
+    int64_t bytes = open_all(o, sources);
+    bool backed = false;
+    BlockBackend *target;
+    int r;
+
+    if (bytes < 0 || (!o->no_create && !create(o, bytes, &backed))) {
+        return EXIT_FAILURE;
+    }
+    target = open_target(o, bytes);
+    if (!target) {
+        return EXIT_FAILURE;
+    }
+    progress_start(o->common.progress && !o->common.quiet, bytes);
+    r = copy_all(o, sources, target, backed);
+    progress_end();
+    backend_co_free(target);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static bool asks_for_options(const Convert *o)
+{
+    for (guint i = 0; i < o->texts->len; i++) {
+        if (strcmp(o->texts->pdata[i], "help") == 0 || strcmp(o->texts->pdata[i], "?") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int print_options(const char *format)
+{
+    GError *err = NULL;
+    g_autoptr(ImageCreate) c = image_create_new(format, &err);
+    g_autofree char *text = c ? image_create_help(c) : NULL;
+
+    if (!c) {
+        return img_report(err, "%s", "");
+    }
+    printf("Supported %s options:\n%s\n", format, text);
+    return EXIT_SUCCESS;
+}
+
+int coroutine_fn img_co_convert(int argc, char **argv)
+{
+    g_autoptr(GPtrArray) texts = g_ptr_array_new();
+    Convert o = {.texts = texts, .sparse = SPARSE_DEFAULT, .workers = 8};
+    g_autofree BlockBackend **sources = NULL;
+    bool ok = parse(argc, argv, &o);
+    int status;
+
+    if (asks_for_options(&o)) {
+        return print_options(o.out_format ? o.out_format : "raw");
+    }
+    if (!ok) {
+        return EXIT_FAILURE;
+    }
+    sources = g_new0(BlockBackend *, (size_t)o.n_sources);
+    status = convert(&o, sources);
+    close_all(sources, o.n_sources);
+    return status;
+}
