@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import socket as socket_module
 import subprocess
 import sys
 import tempfile
@@ -57,11 +58,16 @@ class Server:
             os.unlink(socket)
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for _ in range(600):
-            if os.path.exists(socket) or self.process.poll() is not None:
+            if self.listens() or self.process.poll() is not None:
                 break
             time.sleep(0.02)
-        if not os.path.exists(socket):
+        if self.process.poll() is not None:
             raise RuntimeError(f'{command[0]}: {self.process.stderr.read()}')
+
+    def listens(self):
+        """A socket that is bound but does not listen yet refuses."""
+        with socket_module.socket(socket_module.AF_UNIX) as s:
+            return s.connect_ex(self.socket) == 0
 
     def __enter__(self):
         return self
