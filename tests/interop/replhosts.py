@@ -144,6 +144,17 @@ class Replicated(unittest.TestCase):
         p.replicate(primary=True)
         return p, s
 
+    def filter_on(self, disk, p=None):
+        """A running primary whose copy is that disk, and its guest."""
+        p = p or self.primary()
+        self.assertEqual(p.qmp.hmp(
+            'drive_add -n buddy driver=replication,mode=primary,file.driver=nbd,'
+            f'file.path={disk.path},node-name=replication0'), '')
+        p.qmp.cmd('x-blockdev-change', parent='colo-disk0', node='replication0')
+        p.replicate(primary=True)
+        disk.seen.clear()
+        return p, self.client(p)
+
     def client(self, host, export='colo-disk0', timeout=PROMPT):
         client = Client(('127.0.0.1', host.port), export, timeout)
         self.addCleanup(client.sock.close)

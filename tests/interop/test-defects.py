@@ -375,6 +375,28 @@ class Defects(Replicated):
                   'secondary against primary')
         self.well(p)
 
+    def test_18b_a_write_waits_for_the_one_it_overlaps(self):
+        """... on both sides, whichever of them is slow."""
+        local = self.nbd_disk('local', pattern(SIZE))
+        copy = self.nbd_disk('copy', pattern(SIZE))
+        p, first = self.filter_on(copy, self.primary(local=local.drive('children.0.file')))
+        second = self.client(p)
+        for slow, fast in ((local, copy), (copy, local)):
+            slow.seen.clear()
+            fast.seen.clear()
+            slow.go.clear()
+            first.send(WRITE, 0, data=b'1' * 8192)
+            slow.wait_for(WRITE)
+            fast.wait_for(WRITE)
+            second.send(WRITE, 4096, data=b'2' * 8192)
+            time.sleep(0.2)
+            self.assertEqual((len(slow.seen), len(fast.seen)), (1, 1), 'both in flight')
+            slow.go.set()
+            first.reply()
+            second.reply()
+            self.same(copy.data[:16 * KIB], local.data[:16 * KIB], 'copy against disk')
+            self.same(local.data[:12 * KIB], b'1' * 4096 + b'2' * 8192, 'disk')
+
     def test_19_failover_works_from_what_is_readable(self):
         hidden = self.nbd_qcow2('hidden')
         s = self.secondary(hidden=hidden)
@@ -399,21 +421,24 @@ class Defects(Replicated):
         self.same(self.content('S0.raw'), view, 'disk')
 
     def test_20_all_disks_start_or_none(self):
-        lines = self.chain(0) + self.chain(1, top='later')[:2]
-        s = self.host('S').start(lines)
-        s.serve('parent0', 'parent1', 'colo-disk0')
-        for _ in range(2):
-            self.refused(s, 'xen-set-replication', enable=True, primary=False)
-            self.assertEqual(set(self.stages(s).values()), {'none'})
-        s.qmp.cmd('blockdev-add', driver='quorum', node_name='later', vote_threshold=1,
-                  read_pattern='fifo', children=['childs1'])
-        s.replicate(primary=False)
-        self.assertEqual(set(self.stages(s).values()), {'running'})
-        top, peer = self.client(s), self.client(s, 'parent0')
-        peer.write(0, b'x' * 4096)
-        self.same(top.read_all(), pattern(SIZE), 'view')
-        s.checkpoint()
-        self.same(top.read(0, 4096), b'x' * 4096, 'view')
+        for bad, good in ((0, 1), (1, 0)):  # one is tried first, one last
+            drives = {bad: self.chain(bad, f'B{bad}-', top=f'later{bad}')[:2],
+                      good: self.chain(good, f'B{bad}-')}
+            s = self.host(f'S{bad}').start(drives[0] + drives[1])
+            s.serve('parent0', 'parent1', f'colo-disk{good}')
+            for _ in range(2):
+                self.refused(s, 'xen-set-replication', enable=True, primary=False)
+                self.assertEqual(set(self.stages(s).values()), {'none'})
+            s.qmp.cmd('blockdev-add', driver='quorum', node_name=f'later{bad}', vote_threshold=1,
+                      read_pattern='fifo', children=[f'childs{bad}'])
+            s.replicate(primary=False)
+            self.assertEqual(set(self.stages(s).values()), {'running'})
+            top, peer = self.client(s, f'colo-disk{good}'), self.client(s, f'parent{good}')
+            peer.write(0, b'x' * 4096)
+            self.same(top.read_all(), pattern(SIZE), 'view')
+            s.checkpoint()
+            self.same(top.read(0, 4096), b'x' * 4096, 'view')
+            self.assertEqual(s.quit(), 0)
 
     def test_21_a_dead_server_is_told_at_once(self):
         p, s = self.pair()
@@ -428,16 +453,6 @@ class Defects(Replicated):
         self.in_trouble(p)
         self.assertEqual(self.prompt(p, 'query-replication')[0]['error']['missed-bytes'], 4096)
         self.same(guest.read_all(), patched(pattern(SIZE), (0, b'x' * 4096)), 'disk')
-
-    def filter_on(self, disk):
-        p = self.primary()
-        self.assertEqual(p.qmp.hmp(
-            'drive_add -n buddy driver=replication,mode=primary,file.driver=nbd,'
-            f'file.path={disk.path},node-name=replication0'), '')
-        p.qmp.cmd('x-blockdev-change', parent='colo-disk0', node='replication0')
-        p.replicate(primary=True)
-        disk.seen.clear()
-        return p, self.client(p)
 
     def test_22_a_zero_write_crosses_the_wire_as_one(self):
         disk = self.nbd_disk('copy', pattern(SIZE))
@@ -555,12 +570,7 @@ class Classes(Replicated):
         for kind, operation in ((WRITE, 'write'), (FLUSH, 'flush'), (TRIM, 'discard'),
                                 (WRITE_ZEROES, 'write')):
             disk = self.nbd_disk(f'copy-{kind}', pattern(SIZE))
-            p = self.primary(name=f'P{kind}')
-            p.qmp.hmp('drive_add -n buddy driver=replication,mode=primary,file.driver=nbd,'
-                      f'file.path={disk.path},node-name=replication0')
-            p.qmp.cmd('x-blockdev-change', parent='colo-disk0', node='replication0')
-            p.replicate(primary=True)
-            guest = self.client(p)
+            p, guest = self.filter_on(disk, self.primary(name=f'P{kind}'))
             guest.write(0, b'a' * 512)  # something to flush
             disk.fail = {kind: EIO}
             guest.request(kind, 0, 0 if kind == FLUSH else 4096,
