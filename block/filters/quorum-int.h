@@ -5,6 +5,7 @@
 
 #include "block/node.h"
 #include "util/iov.h"
+#include "util/sync.h"
 
 #define QUORUM_MAX_CHILDREN 32u
 
@@ -13,6 +14,7 @@ typedef struct QuorumState {
     size_t n;
     size_t threshold;
     unsigned next_index; /* of the next child's name */
+    CoMutex changing;    /* held while a child comes or goes: both wait in between */
     bool fifo;
     bool rewrite_corrupted;
 } QuorumState;

@@ -264,6 +264,7 @@ static bool coroutine_fn
 quorum_co_add_child(BlockNode *node, BlockNode *child, GError **errp)
 {
     QuorumState *s = node->state;
+    CO_LOCK_GUARD(&s->changing);
     g_autofree char *name = g_strdup_printf("children.%u", s->next_index);
     GraphTx *tx;
 
@@ -306,12 +307,27 @@ quorum_forget(QuorumState *s, BlockChild *child)
     }
 }
 
+static bool
+quorum_has(const QuorumState *s, const BlockChild *child)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->children[i] == child) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool coroutine_fn
 quorum_co_del_child(BlockNode *node, BlockChild *child, GError **errp)
 {
     QuorumState *s = node->state;
+    CO_LOCK_GUARD(&s->changing);
     GraphTx *tx;
 
+    if (!quorum_has(s, child)) { /* while we waited */
+        return fail(errp, "The child of quorum '%s' has been removed already", node->node_name);
+    }
     if (s->n <= s->threshold) {
         return fail(errp,
                     "The number of children cannot be lower than the vote threshold %" PRIu64,
