@@ -326,7 +326,7 @@ mirror_co_attach(Mirror *m, BlockNode *source, BlockNode *target, GError **errp)
            backend_co_insert(m->target, target, errp);
 }
 
-/* Both ends are attached already and stay below: from its first request on the filter needs them. */
+/* Both ends are attached already and stay below: the filter needs them from its first request. */
 static bool coroutine_fn
 mirror_co_insert_filter(Mirror *m, BlockNode *source, GError **errp)
 {

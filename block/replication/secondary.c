@@ -143,7 +143,7 @@ secondary_co_build(Replication *r, GError **errp)
     if (!secondary_co_attach(r, errp)) {
         return false;
     }
-    /* From below: an overlay that an error has left half empty cannot be flushed by the one above. */
+    /* From below: what an error has left half empty cannot be flushed from above. */
     r->hidden_scratch = r->hidden->drv->co_scratch_begin(r->hidden, errp);
     if (!r->hidden_scratch) {
         g_prefix_error(errp, "Cannot empty hidden disk '%s': ", r->hidden->node_name);

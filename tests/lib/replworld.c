@@ -112,7 +112,8 @@ open_chain(ReplWorld *w, bool with_quorum)
     g_assert_no_error(err);
 
     w->peer = make_user(NULL, disk, PERM_CONSISTENT_READ | PERM_WRITE);
-    w->repl = world_co_open("{" UNMAP "\"driver\":\"replication\",\"mode\":\"secondary\",\"group\":\"%s\","
+    w->repl = world_co_open("{" UNMAP "\"driver\":\"replication\","
+                            "\"mode\":\"secondary\",\"group\":\"%s\","
                             "\"node-name\":\"%s-repl\",\"top-id\":\"%s-top\","
                             "\"file\":{" UNMAP "\"driver\":\"qcow2\",\"node-name\":\"%s-active\","
                             "\"file\":\"%s\",\"backing\":{" UNMAP "\"driver\":\"qcow2\","

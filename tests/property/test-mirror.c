@@ -4,7 +4,8 @@
  * completes, and disks that fail.
  *
  * The guest never notices: it reads what it wrote, from the source or, once the
- * job has been completed, from the copy. A job that fails changes nothing. States follow each other as QMP says.
+ * job has been completed, from the copy.
+ * A job that fails changes nothing. States follow each other as QMP says.
  */
 #include <errno.h>
 #include <string.h>

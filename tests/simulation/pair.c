@@ -273,7 +273,8 @@ connect_disk(PairDisk *d)
     if (!link) {
         return false;
     }
-    repl = world_co_open("{\"discard\":\"unmap\",\"driver\":\"replication\",\"mode\":\"primary\",\"group\":\"p\","
+    repl = world_co_open("{\"discard\":\"unmap\",\"driver\":\"replication\","
+                         "\"mode\":\"primary\",\"group\":\"p\","
                          "\"node-name\":\"prepl%u\",\"file\":\"%s\"}",
                          d->index, link->node_name);
     d->a.quorum->drv->co_add_child(d->a.quorum, repl, &err);
