@@ -353,6 +353,9 @@ static int coroutine_fn run_background(IoCmd *io, const Kind *kind, int argc, ch
     if (r == 0 && !q->invalid) {
         r = make_buffer(q);
     }
+    if (r == 0 && q->invalid) {
+        fprintf(io->out, "injecting invalid %s request\n", kind->write ? "write" : "read");
+    }
     if (r < 0 || q->invalid) {
         request_clear(q);
         g_free(q);

@@ -187,7 +187,8 @@ static bool take_create_options(const Convert *o, ImageCreate *c, GError **errp)
         }
     }
     if (o->backing && !image_create_has_option(c, "backing_file")) {
-        return fail(errp, "Backing file not supported for file format '%s'", o->out_format);
+        return fail(errp, "Backing file not supported for file format '%s'",
+                    o->out_format ? o->out_format : "raw");
     }
     if (o->backing && !o->backing_format && !image_create_get(c, "backing_fmt")) {
         return fail(errp, "Use of backing file requires explicit backing format");
@@ -228,6 +229,7 @@ static BlockBackend *coroutine_fn open_target(const Convert *o, int64_t bytes)
     };
     BlockBackend *be;
 
+    spec.aio = COPY_AIO;
     if (!o->target_image_opts && !spec.format) {
         spec.format = "raw";
     }
@@ -262,6 +264,7 @@ static int64_t coroutine_fn open_all(const Convert *o, BlockBackend **sources)
     for (int i = 0; i < o->n_sources; i++) {
         ImageSpec spec = img_spec(&o->common, o->sources[i], false);
 
+        spec.aio = COPY_AIO;
         if (!img_spec_cache(&spec, o->src_cache, "source cache")) {
             return -1;
         }

@@ -11,6 +11,7 @@
 #include "util/sync.h"
 
 #define COPY_WORKERS_MAX 16
+#define COPY_AIO         "threads" /* large requests: reads and writes go on side by side */
 
 typedef struct Copy {
     BlockBackend *src, *dst;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "block/drivers.h"
 #include "image/io-cmd.h"
@@ -190,7 +191,7 @@ static int coroutine_fn run_lines(Tool *t, IoCmd *io)
         fflush(stdout);
         (void)co_run_blocking(call_getline, &r);
         if (r.n < 0) {
-            printf("\n");
+            printf("%s", isatty(STDIN_FILENO) ? "\n" : "");
             break;
         }
         if (io_cmd_co_run(io, g_strchomp(r.line)) < 0) {
