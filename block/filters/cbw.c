@@ -201,6 +201,15 @@ cbw_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
     return cbw_changed(node, child_co_pdiscard(node->file, offset, bytes), offset);
 }
 
+/* What the target can store is its own edge's affair: our user's requests go to "file". */
+static void
+cbw_refresh_limits(BlockNode *node)
+{
+    if (node->file) {
+        node->limits = node->file->node->limits;
+    }
+}
+
 static PermPair
 cbw_child_perm(BlockNode *node, const BlockChild *child, const char *name, ChildRole role,
                PermPair parents, const NodeFlags *flags)
@@ -312,6 +321,7 @@ const BlockDriver driver_copy_before_write = {
     .co_open = cbw_co_open,
     .co_close = cbw_co_close,
     .child_perm = cbw_child_perm,
+    .refresh_limits = cbw_refresh_limits,
     .co_preadv = cbw_co_preadv,
     .co_pwritev = cbw_co_pwritev,
     .co_pwrite_zeroes = cbw_co_pwrite_zeroes,

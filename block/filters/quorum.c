@@ -8,8 +8,9 @@
  * (quorum).
  *
  * With read-pattern=fifo the first child is the disk of this host, the others
- * are copies. Reads and status ask it alone, and its write errors are the
- * guest's: a copy that succeeds never hides that the disk itself has failed.
+ * are copies. Reads ask it first, status asks it alone, and its write errors
+ * are the guest's: a copy that succeeds never hides that the disk itself has
+ * failed, and learns that it differs now.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -118,6 +119,19 @@ quorum_majority_error(const QuorumPart *parts, size_t n)
     return best;
 }
 
+/* The disk of this host lacks what its copies have: whoever keeps one has to know. */
+static void
+quorum_tell_copies(const QuorumState *s, const QuorumPart *parts, int64_t offset)
+{
+    for (size_t i = 1; i < s->n; i++) {
+        BlockNode *copy = s->children[i]->node;
+
+        if (parts[i].ret == 0 && copy->drv->sibling_failed) {
+            copy->drv->sibling_failed(copy, -parts[0].ret, offset);
+        }
+    }
+}
+
 static int
 quorum_judge(BlockNode *node, const QuorumWrite *w, const QuorumPart *parts)
 {
@@ -133,6 +147,7 @@ quorum_judge(BlockNode *node, const QuorumWrite *w, const QuorumPart *parts)
         }
     }
     if (s->fifo && parts[0].ret < 0) {
+        quorum_tell_copies(s, parts, w->offset);
         return parts[0].ret;
     }
     if (good >= s->threshold) {

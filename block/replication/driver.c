@@ -144,6 +144,17 @@ replication_co_flush(BlockNode *node)
     return forwarded(r, child_co_flush(node->file), REPLICATION_OPERATION_FLUSH, -1, 0);
 }
 
+/* The primary's own disk refused what the peer may have: the two differ until a resync. */
+static void
+replication_sibling_failed(BlockNode *node, int err, int64_t offset)
+{
+    Replication *r = node->state;
+
+    if (r->mode == REPLICATION_MODE_PRIMARY && r->stage == REPLICATION_STAGE_RUNNING) {
+        latch_set(r, REPLICATION_OPERATION_DISK, err, offset);
+    }
+}
+
 /* The core asks a filter's file; a primary's is behind the wire and must not be asked. */
 static int coroutine_fn
 replication_co_block_status(BlockNode *node, bool want_zero, int64_t offset, int64_t bytes,
@@ -253,5 +264,6 @@ const BlockDriver driver_replication = {
     .co_pdiscard = replication_co_pdiscard,
     .co_flush = replication_co_flush,
     .co_block_status = replication_co_block_status,
+    .sibling_failed = replication_sibling_failed,
     .co_truncate = replication_co_truncate,
 };

@@ -95,6 +95,10 @@ struct BlockDriver {
     /* Let requests that wait for a peer fail now. Plain; also while requests are in flight. */
     void (*cancel_in_flight)(BlockNode *node);
 
+    /* A node that keeps one disk on several children tells the others when a request that changes
+     * the disk failed on one of them: from now on they differ. @err: errno > 0. Plain. */
+    void (*sibling_failed)(BlockNode *node, int err, int64_t offset);
+
     /* --- children at run time (quorum) --- */
     bool (*coroutine_ptr co_add_child)(BlockNode *node, BlockNode *child, GError **errp);
     bool (*coroutine_ptr co_del_child)(BlockNode *node, BlockChild *child, GError **errp);

@@ -190,6 +190,40 @@ test_primary_latches(void)
     primary_co_free(&p);
 }
 
+/* A write that the primary's own disk refuses: the guest is told, and that the disks differ. */
+static void coroutine_fn
+test_primary_own_disk_fails(void)
+{
+    Memdisk *near = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    Memdisk *far = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    GError *err = NULL;
+    BlockNode *near_node = memdisk_open(near, "near", NULL, &err);
+    BlockNode *far_node = memdisk_open(far, "far", NULL, &err);
+    BlockNode *quorum =
+        world_co_open("{\"driver\":\"quorum\",\"node-name\":\"q\",\"vote-threshold\":1,"
+                      "\"read-pattern\":\"fifo\",\"children\":[\"near\","
+                      "{\"driver\":\"replication\",\"mode\":\"primary\",\"file\":\"far\"}]}");
+    BlockBackend *user = backend_new("u", (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL},
+                                     NULL, NULL, &err);
+
+    backend_co_insert(user, quorum, &err);
+    g_assert_no_error(err);
+    co_start(REPLICATION_MODE_PRIMARY);
+    memdisk_fail_nth(near, MEMDISK_WRITE, 1, EIO);
+    g_assert_cmpint(co_write(user, 0x22), ==, -EIO);
+    g_assert_cmphex(memdisk_data(far)[0], ==, 0x22);
+    g_assert_false(replication_get_error_all(NULL, NULL));
+    g_assert_false(replication_co_checkpoint_all(NULL, NULL));
+    co_stop(false);
+
+    backend_co_free(user);
+    node_co_unref(quorum);
+    node_co_unref(near_node);
+    node_co_unref(far_node);
+    memdisk_free(near);
+    memdisk_free(far);
+}
+
 /* --- a secondary --- */
 
 static void coroutine_fn
@@ -466,6 +500,7 @@ VTEST("/replication/primary/stop", test_primary_stop)
 VTEST("/replication/primary/do_checkpoint", test_primary_do_checkpoint)
 VTEST("/replication/primary/get_error_all", test_primary_get_error_all)
 VTEST("/replication/primary/latches", test_primary_latches)
+VTEST("/replication/primary/own_disk_fails", test_primary_own_disk_fails)
 VTEST("/replication/secondary/not_started", test_secondary_not_started)
 VTEST("/replication/secondary/start", test_secondary_start)
 VTEST("/replication/secondary/stop", test_secondary_stop)
