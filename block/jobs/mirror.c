@@ -9,8 +9,7 @@
 #include "util/buf.h"
 #include "util/loop.h"
 
-/* Half of it is done inline and stays in the cache of the processor; the guest waits behind few. */
-#define MIRROR_MAX_COPY    (256 * KiB)
+#define MIRROR_MAX_COPY    (1 * MiB)
 #define MIRROR_MAX_COPIES  16
 /* A copy that found the guest faster this often is finished with the guest held. */
 #define MIRROR_MAX_ROUNDS  3
