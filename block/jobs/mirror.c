@@ -9,8 +9,8 @@
 #include "util/buf.h"
 #include "util/loop.h"
 
-#define MIRROR_MAX_COPY    (1 * MiB)
-#define MIRROR_MAX_COPIES  16
+#define MIRROR_MAX_COPY    (256 * KiB)
+#define MIRROR_MAX_COPIES  4
 /* A copy that found the guest faster this often is finished with the guest held. */
 #define MIRROR_MAX_ROUNDS  3
 
