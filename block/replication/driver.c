@@ -232,7 +232,10 @@ replication_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
     node->supported_write_flags = REQ_FUA | REQ_WRITE_UNCHANGED;
     node->supported_zero_flags = REQ_FUA | REQ_MAY_UNMAP | REQ_NO_FALLBACK | REQ_WRITE_UNCHANGED;
     replication_register(r);
-    return r->mode == REPLICATION_MODE_SECONDARY || primary_co_open(r, errp);
+    if (r->mode == REPLICATION_MODE_PRIMARY) {
+        primary_open(r);
+    }
+    return true;
 }
 
 static void coroutine_fn
@@ -244,7 +247,7 @@ replication_co_close(BlockNode *node)
     if (r->mode == REPLICATION_MODE_PRIMARY) {
         primary_close(r);
     } else {
-        secondary_co_close(r);
+        secondary_co_release(r);
     }
     g_free(r->group);
     g_free(r->top_id);

@@ -174,7 +174,7 @@ members_co_prepare_start(Members m, ReplicationMode mode, GError **errp)
         if (!secondary_co_prepare_start(m.v[i], errp)) {
             while (i-- > 0) {
                 if (!ignores_operations(m.v[i])) {
-                    secondary_co_abort_start(m.v[i]);
+                    secondary_co_release(m.v[i]);
                 }
             }
             return false;

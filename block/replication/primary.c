@@ -32,16 +32,14 @@ primary_nbd(Replication *r)
     return n && nbd_client_is(n) ? n : NULL;
 }
 
-bool coroutine_fn
-primary_co_open(Replication *r, GError **errp)
+void
+primary_open(Replication *r)
 {
     BlockNode *nbd = primary_nbd(r);
 
-    (void)errp;
     if (nbd) {
         nbd_client_set_link_callback(nbd, primary_link_changed, r);
     }
-    return true;
 }
 
 void

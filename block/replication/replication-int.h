@@ -56,7 +56,7 @@ void replication_register(Replication *r);
 void replication_unregister(Replication *r);
 
 /* --- primary.c --- */
-bool coroutine_fn primary_co_open(Replication *r, GError **errp);
+void primary_open(Replication *r);
 bool primary_check_start(Replication *r, GError **errp);
 void primary_start(Replication *r);
 void primary_stop(Replication *r);
@@ -64,10 +64,9 @@ void primary_close(Replication *r);
 
 /* --- secondary.c: start, checkpoint, stop --- */
 
-/* Start: prepare does all that may wait or fail and leaves nothing behind when it fails; abort
- * undoes a prepare that succeeded; commit is plain. */
+/* Start: prepare does all that may wait or fail and leaves nothing behind when it fails;
+ * secondary_co_release() undoes a prepare that succeeded; commit is plain. */
 bool coroutine_fn secondary_co_prepare_start(Replication *r, GError **errp);
-void coroutine_fn secondary_co_abort_start(Replication *r);
 void secondary_commit_start(Replication *r);
 
 bool secondary_check_checkpoint(Replication *r, GError **errp);
@@ -75,10 +74,12 @@ void secondary_commit_checkpoint(Replication *r);
 
 /** secondary_co_stop() - stop without failover: the disk as the primary wrote it, overlays gone */
 bool coroutine_fn secondary_co_stop(Replication *r, GError **errp);
-/** secondary_co_release() - take the filter, edges and blockers away; for stop, failover, close */
+/** secondary_co_unprotect() - take the copy filter and the blocker of the top away */
 void coroutine_fn secondary_co_unprotect(Replication *r);
+/** secondary_co_forget_chain() - empty the overlays and let go of them and of the disk */
 void coroutine_fn secondary_co_forget_chain(Replication *r);
-void coroutine_fn secondary_co_close(Replication *r);
+/** secondary_co_release() - both, where there is something; after a failed start and at close */
+void coroutine_fn secondary_co_release(Replication *r);
 
 /* --- failover.c --- */
 bool coroutine_fn failover_co_begin(Replication *r, GError **errp);

@@ -189,7 +189,7 @@ secondary_co_prepare_start(Replication *r, GError **errp)
     r->hidden = node_ref(active->backing->node);
     r->disk = node_ref(r->hidden->backing->node);
     if (!secondary_co_build(r, errp)) {
-        secondary_co_abort_start(r);
+        secondary_co_release(r);
         return false;
     }
     cbw_set_error_callback(r->cbw, peer_write_failed, r);
@@ -271,7 +271,7 @@ secondary_co_forget_chain(Replication *r)
 }
 
 void coroutine_fn
-secondary_co_abort_start(Replication *r)
+secondary_co_release(Replication *r)
 {
     secondary_co_unprotect(r);
     secondary_co_forget_chain(r);
@@ -347,11 +347,4 @@ secondary_co_stop(Replication *r, GError **errp)
         secondary_co_forget_chain(r);
     }
     return ok;
-}
-
-void coroutine_fn
-secondary_co_close(Replication *r)
-{
-    secondary_co_unprotect(r);
-    secondary_co_forget_chain(r);
 }
