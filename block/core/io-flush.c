@@ -48,11 +48,14 @@ static int coroutine_fn flush_children(BlockNode *node)
 
 static int coroutine_fn flush_now(BlockNode *node)
 {
-    int r = flush_driver(node);
+    int r;
 
+    node_debug_event(node, "flush_to_os");
+    r = flush_driver(node);
     if (r < 0 || node->drv->flush_does_children) {
         return r;
     }
+    node_debug_event(node, "flush_to_disk");
     return flush_children(node);
 }
 

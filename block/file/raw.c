@@ -146,6 +146,7 @@ static int coroutine_fn raw_co_preadv(BlockNode *node, int64_t offset, IoVec iov
 {
     const RawState *s = node->state;
 
+    node_debug_event(node, "read_aio");
     return child_co_preadv(node->file, offset + s->offset, iov, flags);
 }
 
@@ -172,6 +173,7 @@ static int coroutine_fn raw_co_pwritev(BlockNode *node, int64_t offset, IoVec io
     if (unlikely(offset == 0) && node_is_probed(node) && looks_like_a_format(iov)) {
         return -EPERM;
     }
+    node_debug_event(node, "write_aio");
     return child_co_pwritev(node->file, offset + s->offset, iov, flags);
 }
 

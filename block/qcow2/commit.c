@@ -139,7 +139,7 @@ static int coroutine_fn copies_write(Qcow2 *q, const Copies *copies, uint32_t sl
     return r;
 }
 
-int coroutine_fn qcow2_co_write_refcounts(Qcow2 *q)
+int coroutine_fn qcow2_co_write_refcounts(Qcow2 *q, const char *event)
 {
     Copies copies;
     int r;
@@ -147,7 +147,7 @@ int coroutine_fn qcow2_co_write_refcounts(Qcow2 *q)
     if (!copies_take(q, &q->rb, rb_slice_host, &copies)) {
         return -ENOMEM;
     }
-    r = copies_write(q, &copies, q->rb.slice_bytes, QCOW2_OWNER_REFBLOCK, "refblock_update_part");
+    r = copies_write(q, &copies, q->rb.slice_bytes, QCOW2_OWNER_REFBLOCK, event);
     copies_drop(&q->rb, &copies, r == 0);
     return r;
 }
@@ -194,7 +194,8 @@ static void words_drop(Words *w, GArray *dirty, bool written)
     *w = (Words){0};
 }
 
-static int coroutine_fn words_write(Qcow2 *q, const Words *w, uint64_t table, Qcow2Owner owner)
+static int coroutine_fn
+words_write(Qcow2 *q, const Words *w, uint64_t table, Qcow2Owner owner, const char *event)
 {
     int r = 0;
 
@@ -205,6 +206,7 @@ static int coroutine_fn words_write(Qcow2 *q, const Words *w, uint64_t table, Qc
         }
         r = qcow2_co_guard(q, at, (uint64_t)n * 8, owner);
         if (r == 0) {
+            QCOW2_EVENT(q, event);
             r = child_co_pwrite(qcow2_file(q), (int64_t)at, &w->value[i], (size_t)n * 8, 0);
         }
     }
@@ -247,8 +249,8 @@ static int coroutine_fn commit_counts(Qcow2 *q, const Commit *c)
     if (r == 0 && c->rt.n > 0) {
         r = child_co_flush(qcow2_file(q)); /* R4 */
         if (r == 0) {
-            QCOW2_EVENT(q, "reftable_update");
-            r = words_write(q, &c->rt, q->h.reftable_offset, QCOW2_OWNER_REFTABLE);
+            r = words_write(q, &c->rt, q->h.reftable_offset, QCOW2_OWNER_REFTABLE,
+                            "refblock_alloc_hookup");
         }
     }
     return r;
@@ -270,8 +272,7 @@ static int coroutine_fn commit_map(Qcow2 *q, const Commit *c)
             r = child_co_flush(qcow2_file(q)); /* R3 */
         }
         if (r == 0) {
-            QCOW2_EVENT(q, "l1_update");
-            r = words_write(q, &c->l1, q->h.l1_offset, QCOW2_OWNER_L1);
+            r = words_write(q, &c->l1, q->h.l1_offset, QCOW2_OWNER_L1, "l1_update");
         }
     }
     return r;
@@ -313,6 +314,7 @@ int coroutine_fn qcow2_co_commit_locked(Qcow2 *q)
     int r;
 
     if (qcow2_is_clean(q)) {
+        QCOW2_EVENT(q, "flush_to_disk");
         return child_co_flush(qcow2_file(q));
     }
     co_mutex_lock(&q->rb_write_lock);
@@ -329,6 +331,7 @@ int coroutine_fn qcow2_co_commit_locked(Qcow2 *q)
         r = commit_map(q, &c);
     }
     if (r == 0) {
+        QCOW2_EVENT(q, "flush_to_disk");
         r = child_co_flush(qcow2_file(q));
     }
     commit_end(q, &c, r == 0);
@@ -340,7 +343,6 @@ int coroutine_fn qcow2_co_commit(Qcow2 *q)
     int r;
 
     CO_LOCK_GUARD(&q->commit_lock);
-    QCOW2_EVENT(q, "flush_to_os");
     r = qcow2_co_commit_locked(q);
     if (r == 0 && q->quarantine) {
         CO_LOCK_GUARD(&q->meta_lock);

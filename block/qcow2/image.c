@@ -217,12 +217,15 @@ static int coroutine_fn write_and_flush(Qcow2 *q, uint64_t at, const uint8_t *bu
     return r < 0 ? r : child_co_flush(qcow2_file(q));
 }
 
-int coroutine_fn
-qcow2_co_switch(Qcow2 *q, uint64_t at, const uint8_t *now, const uint8_t *before, size_t bytes)
+int coroutine_fn qcow2_co_switch(Qcow2 *q, const char *event, uint64_t at, const uint8_t *now,
+                                 const uint8_t *before, size_t bytes)
 {
     int r = child_co_flush(qcow2_file(q));
 
     if (r == 0) {
+        if (event) {
+            QCOW2_EVENT(q, event);
+        }
         r = write_and_flush(q, at, now, bytes);
         if (r < 0 && write_and_flush(q, at, before, bytes) < 0) {
             q->corrupt = true; /* which header the disk has is unknown: touch nothing any more */

@@ -177,7 +177,6 @@ int coroutine_fn qcow2_co_l2_set(Qcow2 *q, uint64_t guest, uint64_t entry, uint6
     int r;
 
     assert(l1_entry(q, guest) & QCOW2_COPIED);
-    QCOW2_EVENT(q, "l2_update");
     r = load_slice(q, guest, &s);
     if (r < 0) {
         return r;
@@ -224,14 +223,17 @@ static int coroutine_fn write_new_table(Qcow2 *q, uint64_t l1_index, uint64_t ho
     int r;
 
     if (q->l1[l1_index] == 0) {
-        return fresh ? 0
-                     : child_co_pwrite_zeroes(qcow2_file(q), (int64_t)host,
-                                              (int64_t)q->cluster_size, 0);
+        if (fresh) {
+            return 0;
+        }
+        QCOW2_EVENT(q, "l2_alloc_write");
+        return child_co_pwrite_zeroes(qcow2_file(q), (int64_t)host, (int64_t)q->cluster_size, 0);
     }
     table = buf_try_alloc(q->cluster_size);
     if (!table) {
         return -ENOMEM;
     }
+    QCOW2_EVENT(q, "l2_alloc_cow_read");
     r = qcow2_co_l2_table(q, l1_index, table);
     if (r == 0) {
         QCOW2_EVENT(q, "l2_alloc_write");

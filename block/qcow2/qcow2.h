@@ -159,7 +159,10 @@ static inline BlockChild *qcow2_file(const Qcow2 *q)
     return q->node->file;
 }
 
-/* May yield: never between looking something up and using it. */
+/*
+ * What a blkdebug node below is told: @event comes right before the request that it names (the
+ * list is in docs/qcow2.md). May yield: never between looking something up and using it.
+ */
 #define QCOW2_EVENT(q, event) node_debug_event((q)->node, event)
 
 static inline uint64_t qcow2_l1_index(const Qcow2 *q, uint64_t guest)
@@ -217,9 +220,10 @@ int coroutine_fn qcow2_co_write_header(Qcow2 *q);
 /** qcow2_co_set_incompatible() - set and clear bits on disk, flushed; no-op on version 2 */
 int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clear);
 /** qcow2_co_switch() - let the header point at something else: one write, flushed on both sides.
- * If that fails the old bytes are put back; if that fails too the image is not written any more. */
-int coroutine_fn
-qcow2_co_switch(Qcow2 *q, uint64_t at, const uint8_t *now, const uint8_t *before, size_t bytes);
+ * If that fails the old bytes are put back; if that fails too the image is not written any more.
+ * @event: what comes before that write, or NULL */
+int coroutine_fn qcow2_co_switch(Qcow2 *q, const char *event, uint64_t at, const uint8_t *now,
+                                 const uint8_t *before, size_t bytes);
 /** qcow2_co_corrupt() - something on disk cannot be: mark the image (if writable) and return -EIO
  */
 int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *fmt, ...) PRINTF(2, 3);
@@ -296,8 +300,9 @@ int coroutine_fn MUST_USE qcow2_co_commit(Qcow2 *q);
 int coroutine_fn MUST_USE qcow2_co_commit_locked(Qcow2 *q);
 /** qcow2_co_relieve() - commit if much is waiting for it; the caller holds no lock */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
-/** qcow2_co_write_refcounts() - dirty refcount blocks; under rb_write_lock; not flushed */
-int coroutine_fn MUST_USE qcow2_co_write_refcounts(Qcow2 *q);
+/** qcow2_co_write_refcounts() - dirty refcount blocks; under rb_write_lock; not flushed
+ * @event: what comes before each write */
+int coroutine_fn MUST_USE qcow2_co_write_refcounts(Qcow2 *q, const char *event);
 bool qcow2_is_clean(const Qcow2 *q);
 
 /* --- overlap.c --- */

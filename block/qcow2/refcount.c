@@ -87,7 +87,6 @@ int coroutine_fn qcow2_co_refcount_set(Qcow2 *q, uint64_t cluster, uint64_t valu
     if (value > qcow2_refcount_max(q->h.refcount_order)) {
         return -ERANGE;
     }
-    QCOW2_EVENT(q, "refblock_update");
     r = load_slice(q, cluster, &s);
     if (r < 0) {
         return r;
@@ -164,7 +163,6 @@ static int coroutine_fn put_block(Qcow2 *q, uint64_t i, uint64_t at)
     if (r < 0) {
         return r;
     }
-    QCOW2_EVENT(q, "refblock_alloc_hookup");
     q->rt[i] = host;
     qcow2_meta_add(q, host, QCOW2_OWNER_REFBLOCK);
     g_array_append_val(q->rt_dirty, index);
@@ -194,7 +192,7 @@ static int coroutine_fn switch_table(Qcow2 *q, uint64_t host, uint64_t clusters)
 
     CO_LOCK_GUARD(&q->rb_write_lock);
 
-    r = qcow2_co_write_refcounts(q);
+    r = qcow2_co_write_refcounts(q, "refblock_alloc_write_blocks");
     if (r == 0) {
         QCOW2_EVENT(q, "refblock_alloc_write_table");
         r = qcow2_co_write_table(q, host, q->rt, q->rt_entries, clusters << q->cluster_bits);
@@ -209,8 +207,7 @@ static int coroutine_fn switch_table(Qcow2 *q, uint64_t host, uint64_t clusters)
     qcow2_put32(raw + 8, (uint32_t)clusters);
     qcow2_put64(was, old);
     qcow2_put32(was + 8, q->h.reftable_clusters);
-    QCOW2_EVENT(q, "refblock_alloc_switch_table");
-    r = qcow2_co_switch(q, QCOW2_AT_REFTABLE, raw, was, sizeof(raw));
+    r = qcow2_co_switch(q, "refblock_alloc_switch_table", QCOW2_AT_REFTABLE, raw, was, sizeof(raw));
     if (r < 0) {
         return r;
     }
@@ -293,7 +290,7 @@ qcow2_co_refcount_cover(Qcow2 *q, uint64_t first, uint64_t last, uint64_t place,
     if (r < 0) {
         return r;
     }
-    QCOW2_EVENT(q, "refblock_alloc");
+    QCOW2_EVENT(q, c.table_clusters ? "reftable_grow" : "refblock_alloc");
     q->fresh_from = MAX(q->fresh_from, (place + c.blocks + c.table_clusters) << q->cluster_bits);
     r = put_blocks(q, &c);
     if (r == 0) {

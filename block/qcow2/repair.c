@@ -54,6 +54,7 @@ static int coroutine_fn write_blocks(Check *c, const Rebuild *b, uint64_t *table
             qcow2_refcount_pack(block, q->h.refcount_order, k, count_of(c, b, i * per_block + k));
         }
         table[i] = (b->first + i) << q->cluster_bits;
+        QCOW2_EVENT(q, "refblock_update");
         r = child_co_pwrite(qcow2_file(q), (int64_t)table[i], block, q->cluster_size, 0);
     }
     buf_free(block, q->cluster_size);
@@ -84,8 +85,10 @@ static int coroutine_fn switch_over(Check *c, const Rebuild *b, uint64_t *table)
     uint64_t host = (b->first + b->blocks) << q->cluster_bits;
     uint64_t entries = (b->table_clusters << q->cluster_bits) / 8;
     uint8_t now[12], before[12];
-    int r = qcow2_co_write_table(q, host, table, b->blocks, entries * 8);
+    int r;
 
+    QCOW2_EVENT(q, "reftable_update");
+    r = qcow2_co_write_table(q, host, table, b->blocks, entries * 8);
     if (r < 0) {
         return r;
     }
@@ -93,7 +96,7 @@ static int coroutine_fn switch_over(Check *c, const Rebuild *b, uint64_t *table)
     qcow2_put32(now + 8, (uint32_t)b->table_clusters);
     qcow2_put64(before, q->h.reftable_offset);
     qcow2_put32(before + 8, q->h.reftable_clusters);
-    r = qcow2_co_switch(q, QCOW2_AT_REFTABLE, now, before, sizeof(now));
+    r = qcow2_co_switch(q, NULL, QCOW2_AT_REFTABLE, now, before, sizeof(now));
     if (r < 0) {
         return r;
     }

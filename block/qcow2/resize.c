@@ -19,8 +19,7 @@ static int coroutine_fn switch_l1(Qcow2 *q, uint64_t *l1, uint32_t entries, uint
     qcow2_put64(now + 4, host);
     qcow2_put32(before, q->h.l1_size);
     qcow2_put64(before + 4, q->h.l1_offset);
-    QCOW2_EVENT(q, "l1_grow_activate_table");
-    return qcow2_co_switch(q, QCOW2_AT_L1_SIZE, now, before, sizeof(now));
+    return qcow2_co_switch(q, "l1_grow_activate_table", QCOW2_AT_L1_SIZE, now, before, sizeof(now));
 }
 
 static int coroutine_fn move_l1(Qcow2 *q, uint64_t *l1, uint32_t entries)
@@ -98,7 +97,7 @@ static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 
     qcow2_put64(now, size);
     qcow2_put64(before, q->h.size);
-    r = qcow2_co_switch(q, QCOW2_AT_SIZE, now, before, sizeof(now));
+    r = qcow2_co_switch(q, NULL, QCOW2_AT_SIZE, now, before, sizeof(now));
     if (r == 0) {
         q->h.size = size;
         q->node->length = (int64_t)size;
@@ -211,6 +210,7 @@ prepare_host(Qcow2 *q, uint64_t host, uint64_t bytes, bool fresh, BlockPreallocM
     int64_t end = (int64_t)(host + bytes);
     BlockPreallocMode how = mode == BLOCK_PREALLOC_METADATA ? BLOCK_PREALLOC_OFF : mode;
 
+    QCOW2_EVENT(q, "cluster_alloc_space");
     if (fresh && node_length(file->node) <= (int64_t)host) {
         return child_co_truncate(file, end, false, how, 0, NULL) ? 0 : -ENOSPC;
     }

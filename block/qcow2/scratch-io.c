@@ -77,6 +77,7 @@ static int coroutine_fn read_run(Qcow2 *q, const ScratchRun *run, uint64_t guest
 {
     switch (run->state) {
     case SCRATCH_DATA:
+        QCOW2_EVENT(q, "read_aio");
         return child_co_preadv(qcow2_file(q), (int64_t)run->host, iov, 0);
     case SCRATCH_ABSENT:
         return qcow2_co_read_backing(q, guest, iov);
@@ -211,6 +212,7 @@ write_filled(Qcow2 *q, const First *f, uint64_t head, uint64_t tail, IoVec iov)
     uint8_t *buf = buf_try_alloc(head + tail);
     int n = 0, r = buf ? 0 : -ENOMEM;
 
+    QCOW2_EVENT(q, "cow_read");
     if (r == 0 && head) {
         r = read_edge(q, f->start, buf, head);
         v[n++] = (struct iovec){buf, head};
@@ -223,6 +225,8 @@ write_filled(Qcow2 *q, const First *f, uint64_t head, uint64_t tail, IoVec iov)
     if (r == 0) {
         uint64_t at = f->host + (f->guest - f->start) - head;
 
+        QCOW2_EVENT(q, "write_aio");
+        QCOW2_EVENT(q, "cow_write");
         r = child_co_pwritev(qcow2_file(q), (int64_t)at, iov_of(v, n), 0);
     }
     buf_free(buf, head + tail);
@@ -260,6 +264,7 @@ static int coroutine_fn write_locked(Qcow2 *q, const First *f, IoVec iov)
     if (head || tail) {
         r = write_filled(q, f, head, tail, iov);
     } else {
+        QCOW2_EVENT(q, "write_aio");
         r = child_co_pwritev(qcow2_file(q), (int64_t)(f->host + (f->guest - f->start)), iov, 0);
     }
     if (r == 0) {
@@ -310,6 +315,7 @@ int coroutine_fn scratch_co_pwritev(Qcow2 *q, uint64_t guest, IoVec iov)
 
         scratch_run(q, guest + done, rest.bytes, &run);
         if (run.state == SCRATCH_DATA) {
+            QCOW2_EVENT(q, "write_aio");
             r = child_co_pwritev(qcow2_file(q), (int64_t)run.host, iov_slice(rest, 0, run.bytes),
                                  0);
         } else {

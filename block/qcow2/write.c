@@ -125,7 +125,10 @@ write_merged(Qcow2 *q, const Alloc *a, const Side *head, const Side *tail, IoVec
     }
     r = qcow2_co_guard(q, a->host, a->clusters << q->cluster_bits, QCOW2_OWNER_DATA);
     if (r == 0) {
-        QCOW2_EVENT(q, head->buf || tail->buf ? "cow_write" : "write_aio");
+        QCOW2_EVENT(q, "write_aio");
+        if (head->buf || tail->buf) {
+            QCOW2_EVENT(q, "cow_write");
+        }
         r = child_co_pwritev(qcow2_file(q), (int64_t)at, iov_of(v, n), 0);
     }
     g_free(v);

@@ -11,8 +11,16 @@ import sys
 import tempfile
 import unittest
 
-CMD = os.path.join(os.environ['TANDEM_BUILD'], 'tests/interop/qcow2-cmd')
+BUILD = os.environ['TANDEM_BUILD']
+IO = os.path.join(BUILD, 'tools/tandem-io')
+CMD = os.path.join(BUILD, 'tests/interop/qcow2-cmd')
 SIZES = [1 << bits for bits in range(9, 22)]
+EVENTS = '''l1_update l1_grow_alloc_table l1_grow_write_table l1_grow_activate_table l2_load
+    l2_update l2_alloc_cow_read l2_alloc_write read_aio write_aio cow_read cow_write reftable_load
+    reftable_grow reftable_update refblock_load refblock_update_part refblock_alloc
+    refblock_alloc_hookup refblock_alloc_write refblock_alloc_write_blocks
+    refblock_alloc_write_table refblock_alloc_switch_table cluster_alloc cluster_free flush_to_os
+    flush_to_disk pwritev pwritev_zero pwritev_done'''.split()
 FEW = [512, 4096, 65536, 2097152]
 
 
@@ -169,6 +177,23 @@ class Qcow2(unittest.TestCase):
         self.assertEqual(img('check', '-q', a, ok=False).returncode, 2)
         ours(a, 'read', 0, 4 << 20, 6, 'check')
         self.both_check(a)
+
+    def test_an_error_at_any_event_leaves_no_corruption(self):
+        """blkdebug:CONFIG:IMAGE, one error at each event; both checkers find leaks at most."""
+        a, config = self.path('a'), self.path('config')
+        failures = 0
+        for event in EVENTS:
+            ours(a, 'create', 4 << 20, 512, 'v3')
+            with open(config, 'w', encoding='ascii') as f:
+                f.write(f'[inject-error]\nevent = "{event}"\nonce = "on"\n')
+            work = ['write -P 1 0 1M', 'flush', 'write -P 2 100 1000', 'write -z 1M 64k', 'flush',
+                    'discard 0 256k', 'flush', 'flush', 'truncate 8M', 'write -P 3 6M 1M', 'flush']
+            p = run(IO, *[x for c in work for x in ('-c', c)], f'blkdebug:{config}:{a}', ok=False)
+            failures += p.returncode != 0
+            self.assertIn(img('check', '-q', a, ok=False).returncode, (0, 3), event)
+            run(BUILD + '/tools/tandem-img', 'check', '-q', '-r', 'leaks', a)
+            self.both_check(a)
+        self.assertGreater(failures, 15)
 
     def test_refuses_by_name(self):
         a = self.path('a')
