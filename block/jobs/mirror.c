@@ -9,10 +9,9 @@
 #include "util/buf.h"
 #include "util/loop.h"
 
-#define MIRROR_MAX_COPY    (256 * KiB)
-#define MIRROR_MAX_COPIES  4
+#define MIRROR_MAX_COPY   (256 * KiB)
 /* A copy that found the guest faster this often is finished with the guest held. */
-#define MIRROR_MAX_ROUNDS  3
+#define MIRROR_MAX_ROUNDS 3
 
 /* --- writes through the filter --- */
 
@@ -150,11 +149,13 @@ mirror_copy_co_entry(void *opaque)
 {
     MirrorCopy *c = opaque;
     Mirror *m = c->m;
+    int64_t begin_ns;
     CoRange range;
     int r;
 
     mirror_copy_co_enter(c);
     co_range_lock(&m->ranges, &range, c->offset, c->bytes, CO_RANGE_EXCLUSIVE);
+    begin_ns = loop_now_ns();
     hbitmap_reset(m->dirty, c->offset, c->bytes); /* M1 */
     r = mirror_copy_co_data(c);
     if (r < 0) {
@@ -162,6 +163,9 @@ mirror_copy_co_entry(void *opaque)
         m->error = m->error ? m->error : r;
     } else {
         m->job->progress.current += c->bytes;
+        if (c->bytes == MIRROR_MAX_COPY) {
+            copy_window_done(&m->window, loop_now_ns() - begin_ns);
+        }
     }
     co_range_unlock(&m->ranges, &range);
     mirror_copy_exit(c);
@@ -228,10 +232,10 @@ mirror_co_round(Mirror *m)
 
     while (!m->error && !job_is_cancelled(m->job)) {
         if (!m->drained) {
-            mirror_co_wait_copies(m, m->job->pauses ? 0 : MIRROR_MAX_COPIES - 1);
+            mirror_co_wait_copies(m, m->job->pauses ? 0 : m->window.size - 1);
             job_co_pause_point(m->job);
         } else {
-            mirror_co_wait_copies(m, MIRROR_MAX_COPIES - 1);
+            mirror_co_wait_copies(m, m->window.size - 1);
         }
         if (!mirror_next_piece(m, &offset, &bytes)) {
             if (m->running == 0) {
@@ -346,6 +350,7 @@ mirror_co_open(Mirror *m, Job *job, BlockNode *source, BlockNode *target, int64_
 
     flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
     m->job = job;
+    copy_window_init(&m->window);
     m->dirty = hbitmap_new(node_length(source), granularity);
     if (!m->dirty) {
         return fail(errp, "Not enough memory for the dirty bitmap of node '%s'",

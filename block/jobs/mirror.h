@@ -19,6 +19,7 @@
 #define BLOCK_JOBS_MIRROR_H
 
 #include "block/jobs/job-int.h"
+#include "block/jobs/window.h"
 #include "util/hbitmap.h"
 
 typedef struct Mirror {
@@ -31,6 +32,7 @@ typedef struct Mirror {
     bool write_blocking;
     bool drained;           /* mirror_co_converge() has drained the filter */
     int running;            /* copies in flight */
+    CopyWindow window;      /* how many there may be */
     int error;              /* first error of a copy, -errno */
     bool error_was_read;
     uint64_t cursor;        /* where the search for the next piece begins */
