@@ -195,9 +195,15 @@ static int coroutine_fn write_chunk(Copy *c, const Chunk *k, uint8_t *buf)
 
 static void coroutine_fn wait_turn(Copy *c, const Chunk *k)
 {
-    while (!c->any_order && c->result == 0 && c->written != k->at) {
+    while (!c->any_order && c->result == 0 && c->turn_at != k->at) {
         co_queue_wait(&c->turn);
     }
+}
+
+static void pass_turn(Copy *c, const Chunk *k)
+{
+    c->turn_at = k->at + k->bytes;
+    co_queue_wake_all(&c->turn);
 }
 
 static void coroutine_fn spend(Copy *c, const Chunk *k)
@@ -213,7 +219,7 @@ static void coroutine_fn spend(Copy *c, const Chunk *k)
 
 static void coroutine_fn copy_chunk(Copy *c, const Chunk *k, uint8_t *buf)
 {
-    bool offloaded = false;
+    bool offloaded = false, passed = false;
     int r;
 
     spend(c, k);
@@ -224,6 +230,10 @@ static void coroutine_fn copy_chunk(Copy *c, const Chunk *k, uint8_t *buf)
     }
     if (!offloaded && read_chunk(c, k, buf) == 0) {
         wait_turn(c, k);
+        if (!c->dst_allocates) {
+            pass_turn(c, k); /* the next may be on its way too: a target may be far */
+            passed = true;
+        }
         r = c->result < 0 ? 0 : write_chunk(c, k, buf);
         if (r < 0) {
             told(c, r, "writing", c->dst_offset + k->at);
@@ -232,8 +242,9 @@ static void coroutine_fn copy_chunk(Copy *c, const Chunk *k, uint8_t *buf)
     if (c->result == 0) {
         progress_add(k->bytes);
     }
-    c->written = k->at + k->bytes;
-    co_queue_wake_all(&c->turn);
+    if (!passed) {
+        pass_turn(c, k);
+    }
 }
 
 static int coroutine_fn worker(void *opaque)
@@ -252,7 +263,10 @@ static int coroutine_fn worker(void *opaque)
 int coroutine_fn copy_co_run(Copy *c)
 {
     CoGroup group = {0};
+    BlockInfoData info;
 
+    node_get_info(backend_node(c->dst), &info);
+    c->dst_allocates = info.cluster_size > 0;
     for (int i = 0; i < c->workers; i++) {
         co_group_spawn(&group, worker, c);
     }

@@ -2,7 +2,8 @@
 /*
  * Copying from one disk to another with several workers: ranges are read side
  * by side and, unless told otherwise, written in order, so that a format's
- * clusters end in the order of the disk. Zeroes stay holes.
+ * clusters end in the order of the disk. Where there are no clusters to give
+ * out, writes only begin in order. Zeroes stay holes.
  */
 #ifndef TOOLS_COPY_H
 #define TOOLS_COPY_H
@@ -23,7 +24,8 @@ typedef struct Copy {
     int workers;
     RateLimit *rate;       /* may be NULL */
     /* Private. */
-    int64_t next, written; /* offsets from the start: taken, written up to */
+    int64_t next, turn_at; /* offsets from the start: taken, may be written */
+    bool dst_allocates;    /* a write gives out clusters */
     CoMutex taking;
     CoQueue turn;
     uint32_t kind;
