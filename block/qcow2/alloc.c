@@ -45,7 +45,7 @@ static bool block_exists(const Qcow2 *q, uint64_t cluster)
     return i < q->rt_entries && q->rt[i] != 0;
 }
 
-/* Leaves a run of 1..want free clusters in @s (want if exact), all with blocks. */
+/* Leaves a run of 1..want free clusters in @s (want if exact), all with blocks; or start is 0. */
 static int coroutine_fn find_free(Qcow2 *q, Search *s)
 {
     uint64_t limit = QCOW2_HOST_END >> q->cluster_bits;
@@ -59,6 +59,9 @@ static int coroutine_fn find_free(Qcow2 *q, Search *s)
             return -EFBIG;
         }
         if (!block_exists(q, cluster)) {
+            if (cluster == 0) {
+                return 0; /* not even the header counts as used: the caller sees that */
+            }
             if (s->n > 0 && !s->exact) {
                 return 0;
             }
@@ -97,6 +100,10 @@ int coroutine_fn qcow2_co_alloc_locked(Qcow2 *q, uint64_t want, bool exact, uint
     }
     QCOW2_EVENT(q, "cluster_alloc");
     r = find_free(q, &s);
+    if (r == 0 && s.start == 0) {
+        r = qcow2_co_corrupt(q, 0, q->cluster_size,
+                             "Preventing invalid allocation of the header's cluster");
+    }
     for (uint64_t i = 0; i < s.n && r == 0; i++) {
         r = qcow2_co_refcount_set(q, s.start + i, 1);
         if (r < 0 && i > 0) {
@@ -212,7 +219,8 @@ static int coroutine_fn lower(Qcow2 *q, const Qcow2Range *range)
         if (r == 0 && count > 1) {
             r = qcow2_co_refcount_set(q, first + i, count - 1);
         } else if (r == 0 && i < n && count == 0) {
-            r = qcow2_co_corrupt(q, "Freeing cluster %" PRIu64 " whose refcount is 0", first + i);
+            r = qcow2_co_corrupt(q, (first + i) << q->cluster_bits, q->cluster_size,
+                                 "Freeing cluster %" PRIu64 " whose refcount is 0", first + i);
         }
     }
     return r;

@@ -66,6 +66,7 @@ static bool check_options(const BlockdevOptionsQcow2 *o, GError **errp)
 static void take_options(Qcow2 *q, const BlockdevOptionsQcow2 *o, const NodeFlags *flags)
 {
     q->discard_down = o->has_pass_discard_request ? o->pass_discard_request : flags->unmap;
+    qcow2_set_guards(q, o->overlap_check);
     q->want_scratch = o->has_metadata_policy && o->metadata_policy == QCOW2_METADATA_POLICY_SCRATCH;
 }
 

@@ -186,7 +186,8 @@ static int coroutine_fn free_table(Qcow2 *q, uint32_t i, uint8_t *table)
         uint64_t entry = qcow2_get64(table + k);
 
         if (!qcow2_entry_is_sane(entry, q->h.version, q->cluster_bits, qcow2_file_end(q))) {
-            return qcow2_co_corrupt(q, "L2 entry %#" PRIx64 " is bad", entry);
+            return qcow2_co_corrupt(q, (q->l1[i] & QCOW2_OFFSET_MASK) + k, 8,
+                                    "L2 entry %#" PRIx64 " is bad", entry);
         }
         qcow2_free_entry(q, entry);
     }

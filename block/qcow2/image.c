@@ -3,9 +3,11 @@
  * The image as a whole: loading header and top-level tables, changing header
  * fields, and what happens when the image turns out to be corrupt.
  */
-#include "qcow2.h"
-
 #include <stdarg.h>
+
+#include "block/backend.h"
+#include "qapi/events.h"
+#include "qcow2.h"
 
 /* --- tables --- */
 
@@ -144,7 +146,6 @@ void qcow2_unload(Qcow2 *q)
     g_free(q->l1);
     g_free(q->rt);
     buf_free(q->inflated.data, q->cluster_size);
-    g_free(q->corrupt_reason);
     qcow2_header_clear(&q->h);
     *q = (Qcow2){.node = q->node};
 }
@@ -179,9 +180,11 @@ static int coroutine_fn write_incompatible(Qcow2 *q, uint64_t bits)
 
 int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clear)
 {
-    uint64_t bits = (q->h.incompatible | set) & ~clear;
+    uint64_t bits;
     int r;
 
+    CO_LOCK_GUARD(&q->header_lock);
+    bits = (q->h.incompatible | set) & ~clear;
     if (q->h.version < 3 || bits == q->h.incompatible) {
         return 0;
     }
@@ -236,20 +239,51 @@ int coroutine_fn qcow2_co_switch(Qcow2 *q, const char *event, uint64_t at, const
 
 /* --- corruption --- */
 
-int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *fmt, ...)
+/* The drive that shows this node, as QMP names it. */
+static const char *drive_of(const BlockNode *node)
 {
+    for (const BlockChild *e = node->first_parent; e; e = e->next_parent) {
+        if (e->parent_backend && *backend_name(e->parent_backend)) {
+            return backend_name(e->parent_backend);
+        }
+    }
+    return "";
+}
+
+static void tell_corruption(const Qcow2 *q, uint64_t offset, uint64_t bytes, char *msg, bool fatal)
+{
+    BlockImageCorruptedEvent ev = {
+        .device = (char *)drive_of(q->node),
+        .node_name = q->node->node_name,
+        .msg = msg,
+        .has_offset = true,
+        .offset = (int64_t)offset,
+        .has_size = true,
+        .size = (int64_t)bytes,
+        .fatal = fatal,
+    };
+
+    event_emit_block_image_corrupted(&ev);
+}
+
+int coroutine_fn
+qcow2_co_corrupt(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *fmt, ...)
+{
+    bool fatal = q->writable && !q->node->flags.read_only;
+    g_autofree char *msg = NULL;
     va_list ap;
 
-    if (q->corrupt || q->checking) {
+    if (q->corrupt || q->checking || (q->corrupt_told && !fatal)) {
         return -EIO;
     }
+    q->corrupt = fatal;
+    q->corrupt_told = true;
     va_start(ap, fmt);
-    g_free(q->corrupt_reason);
-    q->corrupt_reason = g_strdup_vprintf(fmt, ap);
+    msg = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    if (q->writable && !q->node->flags.read_only) {
-        q->corrupt = true;
+    if (fatal) {
         (void)!qcow2_co_set_incompatible(q, QCOW2_INCOMPAT_CORRUPT, 0); /* we stop either way */
     }
+    tell_corruption(q, offset, bytes, msg, fatal);
     return -EIO;
 }

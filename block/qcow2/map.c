@@ -107,10 +107,12 @@ static int coroutine_fn check_l1_entry(Qcow2 *q, uint64_t l1_index)
     uint64_t host = entry & QCOW2_OFFSET_MASK;
 
     if (entry & QCOW2_L1_RESERVED || !IS_ALIGNED(host, q->cluster_size) || host == 0) {
-        return qcow2_co_corrupt(q, "L1 entry %" PRIu64 " is bad: %#" PRIx64, l1_index, entry);
+        return qcow2_co_corrupt(q, q->h.l1_offset + l1_index * 8, 8,
+                                "L1 entry %" PRIu64 " is bad: %#" PRIx64, l1_index, entry);
     }
     if (host >= MAX(qcow2_file_end(q), q->fresh_from)) {
-        return qcow2_co_corrupt(q, "L2 table offset %#" PRIx64 " lies outside of the file", host);
+        return qcow2_co_corrupt(q, q->h.l1_offset + l1_index * 8, 8,
+                                "L2 table offset %#" PRIx64 " lies outside of the file", host);
     }
     return 0;
 }
@@ -136,6 +138,14 @@ static int coroutine_fn load_slice(Qcow2 *q, uint64_t guest, Qcow2Slice **ret)
     return qcow2_cache_co_load(q, &q->l2, key, host, ret);
 }
 
+/* Where the file has the L2 entry of @guest, whose L1 entry is sound. */
+static uint64_t entry_host(const Qcow2 *q, uint64_t guest)
+{
+    uint64_t i = (guest >> q->cluster_bits) & ((UINT64_C(1) << q->l2_bits) - 1);
+
+    return (l1_entry(q, guest) & QCOW2_OFFSET_MASK) + i * 8;
+}
+
 int coroutine_fn qcow2_co_map(Qcow2 *q, uint64_t guest, uint64_t bytes, Qcow2Extent *ret)
 {
     int found = lookup(q, guest, bytes, ret);
@@ -153,8 +163,9 @@ int coroutine_fn qcow2_co_map(Qcow2 *q, uint64_t guest, uint64_t bytes, Qcow2Ext
         found = read_extent(q, s->data, guest, bytes, ret) ? 1 : -1;
     }
     if (found < 0) {
-        return qcow2_co_corrupt(q, "L2 entry for guest offset %#" PRIx64 " is bad: %#" PRIx64,
-                                guest, ret->entry);
+        return qcow2_co_corrupt(q, entry_host(q, guest), 8,
+                                "L2 entry for guest offset %#" PRIx64 " is bad: %#" PRIx64, guest,
+                                ret->entry);
     }
     return 0;
 }

@@ -11,6 +11,7 @@
  * commit_lock while holding another one. Lookups take no lock.
  *
  *   commit_lock    one commit at a time
+ *   header_lock    one change of the feature bits at a time; taken last
  *   alloc_ranges   guest clusters whose L2 entries somebody is about to change
  *   meta_lock      l1, rt, refcounts and the allocator
  *   rb_write_lock  writing refcount blocks, so that an older copy of a block
@@ -122,13 +123,14 @@ struct Qcow2 {
     GArray *l1_dirty, *rt_dirty; /* uint32_t indices; may repeat */
     Qcow2Cache l2, rb;
 
-    CoMutex commit_lock, meta_lock, rb_write_lock;
+    CoMutex commit_lock, meta_lock, rb_write_lock, header_lock;
     CoRangeLock alloc_ranges;
 
     uint64_t free_hint;  /* no cluster below is free; an index */
     uint64_t fresh_from; /* file offset: from here on the file has never held anything */
     Qcow2Set meta;       /* clusters of L2 tables and refcount blocks, once meta_known */
     bool meta_known;
+    unsigned guards; /* bit per Qcow2Owner: no write may land there that is not meant for it */
 
     GArray *freed; /* Qcow2Range, since the last commit took them */
     uint64_t freed_bytes;
@@ -140,11 +142,11 @@ struct Qcow2 {
     CoMutex writable_lock;
     bool writable;     /* autoclear bits are dealt with */
     bool corrupt;      /* found while writable: all requests fail */
+    bool corrupt_told; /* QMP knows of one that was not fatal */
     bool half_empty;   /* emptying failed half-way: all requests fail, emptying may be repeated */
     bool checking;     /* do not mark the image corrupt: check reports it */
     bool want_scratch; /* metadata-policy=scratch: as soon as the image is empty */
     bool discard_down; /* pass freed space on to the file */
-    char *corrupt_reason;
     Scratch *scratch;      /* NULL: the policy is off */
     CoQueue scratch_queue; /* requests that wait until it has been turned off */
 };
@@ -224,9 +226,12 @@ int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clea
  * @event: what comes before that write, or NULL */
 int coroutine_fn qcow2_co_switch(Qcow2 *q, const char *event, uint64_t at, const uint8_t *now,
                                  const uint8_t *before, size_t bytes);
-/** qcow2_co_corrupt() - something on disk cannot be: mark the image (if writable) and return -EIO
- */
-int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *fmt, ...) PRINTF(2, 3);
+/** qcow2_co_corrupt() - what [@offset, @offset + @bytes) of the file holds, or would get, cannot be
+ *
+ * A writable image is marked and not touched any more; of a read-only one this request fails. Told
+ * to QMP the first time, and again when it becomes fatal. Return: -EIO. */
+int coroutine_fn
+qcow2_co_corrupt(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *fmt, ...) PRINTF(4, 5);
 /** qcow2_co_read_table() - @entries big-endian words at @host into host order */
 int coroutine_fn qcow2_co_read_table(Qcow2 *q, uint64_t host, uint64_t *table, uint64_t entries);
 int coroutine_fn qcow2_co_write_table(Qcow2 *q, uint64_t host, const uint64_t *table,
@@ -327,8 +332,11 @@ qcow2_co_guard(Qcow2 *q, uint64_t host, uint64_t bytes, Qcow2Owner owner)
     if (likely(!what)) {
         return 0;
     }
-    return qcow2_co_corrupt(q, "Preventing invalid write on metadata (overlaps with %s)", what);
+    return qcow2_co_corrupt(q, host, bytes,
+                            "Preventing invalid write on metadata (overlaps with %s)", what);
 }
+/** qcow2_set_guards() - which structures qcow2_overlaps() looks at; NULL: the default */
+void qcow2_set_guards(Qcow2 *q, const Qcow2OverlapChecks *o);
 void qcow2_meta_forget(Qcow2 *q);
 /** qcow2_meta_add(), qcow2_meta_remove() - no-ops until the set has been made */
 void qcow2_meta_add(Qcow2 *q, uint64_t host, Qcow2Owner owner);

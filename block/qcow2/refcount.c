@@ -19,18 +19,20 @@ static uint32_t slice_count_bits(const Qcow2 *q)
 
 static int coroutine_fn check_rt_entry(Qcow2 *q, uint64_t i)
 {
-    uint64_t host = q->rt[i];
+    uint64_t host = q->rt[i], at = q->h.reftable_offset + i * 8;
 
     if (host & QCOW2_REFTABLE_RESERVED || !IS_ALIGNED(host, q->cluster_size) ||
         host >= QCOW2_HOST_END) {
-        return qcow2_co_corrupt(q, "Refcount table entry %" PRIu64 " is bad: %#" PRIx64, i, host);
-    }
-    if (host >= MAX(qcow2_file_end(q), q->fresh_from)) {
-        return qcow2_co_corrupt(q, "Refcount block offset %#" PRIx64 " lies outside of the file",
+        return qcow2_co_corrupt(q, at, 8, "Refcount table entry %" PRIu64 " is bad: %#" PRIx64, i,
                                 host);
     }
+    if (host >= MAX(qcow2_file_end(q), q->fresh_from)) {
+        return qcow2_co_corrupt(
+            q, at, 8, "Refcount block offset %#" PRIx64 " lies outside of the file", host);
+    }
     if (host == q->h.reftable_offset) {
-        return qcow2_co_corrupt(q, "Refcount table entry %" PRIu64 " points at the table", i);
+        return qcow2_co_corrupt(q, at, 8, "Refcount table entry %" PRIu64 " points at the table",
+                                i);
     }
     return 0;
 }

@@ -5,6 +5,7 @@
  */
 #include <endian.h>
 
+#include "qapi/event-sink.h"
 #include "qcow2-disk.h"
 #include "vtest.h"
 
@@ -192,6 +193,29 @@ VTEST("/qcow2/malformed/short-files", test_short_files)
 
 /* --- found by a request --- */
 
+typedef struct Told { /* by BLOCK_IMAGE_CORRUPTED */
+    unsigned n;
+    bool fatal;
+    int64_t offset, size;
+    char device[16], node[16];
+} Told;
+
+static void hear(const char *name, json_t *data, void *opaque)
+{
+    Told *told = opaque;
+
+    g_assert_cmpstr(name, ==, "BLOCK_IMAGE_CORRUPTED");
+    g_assert_cmpuint(strlen(json_string_value(json_object_get(data, "msg"))), >, 10);
+    g_strlcpy(told->device, json_string_value(json_object_get(data, "device")),
+              sizeof(told->device));
+    told->n++;
+    told->fatal = json_is_true(json_object_get(data, "fatal"));
+    told->offset = json_integer_value(json_object_get(data, "offset"));
+    told->size = json_integer_value(json_object_get(data, "size"));
+    g_strlcpy(told->node, json_string_value(json_object_get(data, "node-name")),
+              sizeof(told->node));
+}
+
 typedef struct BadTable {
     const char *what;
     Field fields[3];
@@ -235,31 +259,48 @@ static void coroutine_fn meet(const BadTable *b)
     Memdisk *disk = sample(b->v2);
     g_autofree uint8_t *before = NULL;
     uint8_t buf[512] = {1};
+    bool garbage = strstr(b->what, "garbage") != NULL; /* of one cluster's data only */
+    Told told = {0};
     Qcow2Disk d;
     int r;
 
+    event_sink_add(hear, &told);
     for (size_t k = 0; k < G_N_ELEMENTS(b->fields) && b->fields[k].bytes; k++) {
         put(disk, b->fields[k].at, b->fields[k].value, b->fields[k].bytes);
     }
     before = g_memdup2(memdisk_data(disk), 4 * CLUSTER);
 
     d = qcow2_disk_open(disk, "ro", ",\"read-only\":true");
-    r = backend_co_pread(d.be, b->at, buf, sizeof(buf));
-    g_assert_cmpint(r, ==, b->read_is_fine ? 0 : -EIO);
+    for (int i = 0; i < 2; i++) {
+        r = backend_co_pread(d.be, b->at, buf, sizeof(buf));
+        g_assert_cmpint(r, ==, b->read_is_fine ? 0 : -EIO);
+    }
     qcow2_disk_close(&d);
+    g_assert_cmpuint(told.n, ==, b->read_is_fine || garbage ? 0 : 1);
+    g_assert_false(told.fatal);
 
+    told.n = 0;
     d = qcow2_disk_open(disk, "rw", "");
     r = backend_co_pwrite(d.be, b->at, buf, sizeof(buf), 0);
     g_assert_cmpint(r, ==, -EIO);
-    if (!strstr(b->what, "garbage")) {
+    if (!garbage) {
         /* Marked, and nobody gets through any more. */
         g_assert_cmpint(backend_co_pwrite(d.be, 8 * MiB, buf, sizeof(buf), 0), ==, -EIO);
+        g_assert_cmpint(backend_co_pread(d.be, b->at, buf, sizeof(buf)), ==, -EIO);
         g_assert_cmpint(backend_co_flush(d.be), ==, -EIO);
+        g_assert_cmpuint(told.n, ==, 1);
+        g_assert_true(told.fatal);
+        g_assert_cmpstr(told.device, ==, "");
+        g_assert_cmpstr(told.node, ==, "rw");
+        g_assert_cmpint(told.offset, >=, 0);
+        g_assert_cmpint(told.offset, <, memdisk_length(disk));
+        g_assert_cmpint(told.size, >, 0);
         if (!b->v2) {
             g_assert_cmphex(get64(disk, 72), ==, 2);
         }
     }
     qcow2_disk_close(&d);
+    event_sink_remove(hear, &told);
     /* Nothing of the first four clusters has changed but that bit. */
     g_assert_cmpmem(memdisk_data(disk) + 80, 4 * CLUSTER - 80, before + 80, 4 * CLUSTER - 80);
     memdisk_free(disk);
@@ -273,6 +314,116 @@ static void coroutine_fn test_bad_tables(void)
     }
 }
 VTEST("/qcow2/malformed/tables", test_bad_tables)
+
+static void coroutine_fn test_tells_the_drive(void)
+{
+    PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
+    Memdisk *disk = sample(false);
+    g_autoptr(GError) err = NULL;
+    BlockNode *node;
+    BlockBackend *be;
+    Told told = {0};
+    uint8_t buf[512];
+
+    put(disk, L2_AT, COPIED | (DATA_AT + 512), 8);
+    node = qcow2_disk_try_open(disk, "img", "", &err);
+    be = backend_new("drive0", perm, NULL, NULL, &err);
+    g_assert_no_error(err);
+    backend_co_insert(be, node, &err);
+    g_assert_no_error(err);
+    event_sink_add(hear, &told);
+    g_assert_cmpint(backend_co_pread(be, 0, buf, sizeof(buf)), ==, -EIO);
+    event_sink_remove(hear, &told);
+    g_assert_cmpstr(told.device, ==, "drive0");
+    g_assert_cmpint(told.offset, ==, L2_AT);
+    g_assert_cmpint(told.size, ==, 8);
+    backend_co_free(be);
+    node_co_unref(node);
+    memdisk_free(disk);
+}
+VTEST("/qcow2/malformed/tells-the-drive", test_tells_the_drive)
+
+/* --- which structures are guarded --- */
+
+/* Does the guest's write go through? */
+static bool coroutine_fn is_written(uint64_t host, const char *options)
+{
+    Memdisk *disk = sample(false);
+    uint8_t buf[512] = {1}, now[512];
+    Qcow2Disk d;
+    int r;
+
+    put(disk, L2_AT, COPIED | host, 8);
+    d = qcow2_disk_open(disk, "img", options);
+    r = backend_co_pwrite(d.be, 4096, buf, sizeof(buf), 0);
+    memcpy(now, memdisk_data(disk) + host + 4096, sizeof(now));
+    g_assert_cmpint(r, ==, memcmp(buf, now, sizeof(now)) == 0 ? 0 : -EIO);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+    return r == 0;
+}
+
+static void coroutine_fn test_guards(void)
+{
+    static const uint64_t hosts[] = {L1_AT, L2_AT, RT_AT, RB_AT};
+    static const struct {
+        const char *options;
+        const char *guarded; /* a digit for each of @hosts */
+    } modes[] = {
+        {"", "1111"},
+        {",\"overlap-check\":\"none\"", "0000"},
+        {",\"overlap-check\":\"constant\"", "1010"},
+        {",\"overlap-check\":\"cached\"", "1111"},
+        {",\"overlap-check\":\"all\"", "1111"},
+        {",\"overlap-check\":{\"template\":\"none\"}", "0000"},
+        {",\"overlap-check\":{\"template\":\"none\",\"active-l1\":true}", "1000"},
+        {",\"overlap-check\":{\"template\":\"none\",\"active-l2\":true}", "0100"},
+        {",\"overlap-check\":{\"template\":\"none\",\"refcount-table\":true}", "0010"},
+        {",\"overlap-check\":{\"template\":\"none\",\"refcount-block\":true}", "0001"},
+        {",\"overlap-check\":{\"active-l1\":false}", "0111"},
+        {",\"overlap-check\":{\"active-l2\":false}", "1011"},
+        {",\"overlap-check\":{\"template\":\"all\",\"refcount-table\":false}", "1101"},
+        {",\"overlap-check\":{\"refcount-block\":false}", "1110"},
+    };
+
+    for (size_t m = 0; m < G_N_ELEMENTS(modes); m++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(hosts); i++) {
+            bool guarded = !is_written(hosts[i], modes[m].options);
+
+            if (guarded != (modes[m].guarded[i] == '1')) {
+                g_error("%s: structure %zu", modes[m].options, i);
+            }
+        }
+    }
+}
+VTEST("/qcow2/overlap-check", test_guards)
+
+/* No count, not even the header's: whatever is checked, cluster 0 is not handed out. */
+static void coroutine_fn test_header_is_never_allocated(void)
+{
+    static const char *const all[] = {"", ",\"overlap-check\":\"none\""};
+    static const Field lost[] = {{RB_AT, 0, 2}, {RT_AT, 0, 8}};
+
+    for (int i = 0; i < 4; i++) {
+        Memdisk *disk = sample(false);
+        uint8_t buf[512] = {1};
+        Told told = {0};
+        Qcow2Disk d;
+
+        put(disk, lost[i / 2].at, lost[i / 2].value, lost[i / 2].bytes);
+        event_sink_add(hear, &told);
+        d = qcow2_disk_open(disk, "img", all[i % 2]);
+        g_assert_cmpint(backend_co_pwrite(d.be, CLUSTER, buf, sizeof(buf), 0), ==, -EIO);
+        g_assert_cmpuint(told.n, ==, 1);
+        g_assert_cmpint(told.offset, ==, 0);
+        g_assert_cmphex(get64(disk, 0), ==, UINT64_C(0x514649fb00000003));
+        g_assert_cmphex(get64(disk, 72), ==, 2);
+        qcow2_disk_close(&d);
+        event_sink_remove(hear, &told);
+        memdisk_free(disk);
+    }
+}
+VTEST("/qcow2/header-is-never-allocated", test_header_is_never_allocated)
 
 /* --- what check says of them, and what it mends --- */
 
