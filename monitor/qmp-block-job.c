@@ -173,15 +173,13 @@ check_commit(const BlockCommitOptions *args, BlockNode *top, GError **errp)
         return fail(errp, "Parameter 'backing-file' cannot be used when the top is the active "
                           "layer");
     }
-    if (args->has_on_error && args->on_error != BLOCKDEV_ON_ERROR_REPORT) {
-        return fail(errp, "Only 'report' is supported for 'on-error'");
-    }
     return true;
 }
 
 bool coroutine_fn
 qmp_block_commit(const BlockCommitOptions *args, GError **errp)
 {
+    CommitOptions c = { .filter_name = args->filter_node_name, .on_error = args->on_error };
     BlockNode *top = node_lookup(args->device, NULL);
     BlockNode *base;
     JobOptions o;
@@ -200,7 +198,7 @@ qmp_block_commit(const BlockCommitOptions *args, GError **errp)
     }
     node_ref(top);
     node_ref(base);
-    ok = commit_co_start(&o, top, base, false, args->filter_node_name, errp) != NULL;
+    ok = commit_co_start(&o, &c, top, base, errp) != NULL;
     node_co_unref(base);
     node_co_unref(top);
     return ok;

@@ -47,6 +47,7 @@ struct Job {
     bool was_soft_cancelled;
     bool busy;
     bool user_paused;
+    BlockDeviceIoStatus io_status; /* why it has paused by itself; until it is resumed */
     unsigned pauses;      /* user's and drains' */
     bool finalize_told;   /* job-finalize has been given */
     int ret;
@@ -86,6 +87,8 @@ void coroutine_fn job_co_sleep(Job *job, int64_t ns);
 void job_kick(Job *job);
 bool job_is_cancelled(const Job *job);
 void job_ready(Job *job);
+/** job_stop_for_error() - as if the user had paused it; queries say why. Plain. */
+void job_stop_for_error(Job *job, int err);
 /** job_set_error() - text for the result; the first one stays. Takes @text. */
 void job_set_error(Job *job, char *text);
 /** job_pause_for_drain(), job_resume_after_drain() - for BackendOps */

@@ -44,7 +44,7 @@ block_job_info(Job *job)
     info->busy = job->busy;
     info->paused = job->pauses > 0;
     info->speed = job->speed_bytes_per_s;
-    info->io_status = BLOCK_DEVICE_IO_STATUS_OK;
+    info->io_status = job->io_status;
     info->ready = job_is_ready(job);
     info->status = job->status;
     info->auto_finalize = !job->options.manual_finalize;

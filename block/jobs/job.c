@@ -404,6 +404,16 @@ job_user_pause(Job *job, GError **errp)
     return true;
 }
 
+void
+job_stop_for_error(Job *job, int err)
+{
+    job->io_status = err == ENOSPC ? BLOCK_DEVICE_IO_STATUS_NOSPACE : BLOCK_DEVICE_IO_STATUS_FAILED;
+    if (!job->user_paused) {
+        job->user_paused = true;
+        job->pauses++;
+    }
+}
+
 bool
 job_user_resume(Job *job, GError **errp)
 {
@@ -411,6 +421,7 @@ job_user_resume(Job *job, GError **errp)
         return fail(errp, "Can't resume a job that was not paused");
     }
     job->user_paused = false;
+    job->io_status = BLOCK_DEVICE_IO_STATUS_OK;
     job_resume_after_drain(job);
     return true;
 }

@@ -4,7 +4,6 @@
  * what changes, and end by a switch to the copy (complete) or with a copy of
  * one moment (soft cancel).
  */
-#include <errno.h>
 #include <inttypes.h>
 
 #include "block/graph.h"
@@ -13,13 +12,11 @@
 #define MIRROR_MIN_GRANULARITY     512
 #define MIRROR_MAX_GRANULARITY     (64 * MiB)
 #define MIRROR_DEFAULT_GRANULARITY (64 * KiB)
-#define MIRROR_RETRY_NS            (100 * NS_PER_MS)
 
 typedef struct MirrorJob {
-    Mirror m;
-    BlockNode *source, *target; /* counted */
-    MirrorOptions o;
-    bool completed, stop_without_pivot;
+    Mirror m; /* first: mirror-run.c looks for it there */
+    MirrorSyncMode sync;
+    bool target_is_zero;
 } MirrorJob;
 
 static int64_t
@@ -32,143 +29,28 @@ default_granularity(BlockNode *target)
                              : MIRROR_DEFAULT_GRANULARITY;
 }
 
-/* What has to be copied at first. */
 static int coroutine_fn
-mirror_job_co_find_dirty(MirrorJob *s)
+mirror_co_must_copy(Job *job, int64_t offset, int64_t bytes, int64_t *ret_bytes)
 {
-    int64_t length = node_length(s->source);
-    int64_t offset = 0;
-
-    if (s->o.sync == MIRROR_SYNC_MODE_NONE) {
-        return 0;
-    }
-    if (s->o.sync == MIRROR_SYNC_MODE_FULL && !s->o.target_is_zero) {
-        hbitmap_set(s->m.dirty, 0, length);
-        return 0;
-    }
-    while (offset < length && !job_is_cancelled(s->m.job)) {
-        BlockStatus st;
-        bool top = s->o.sync == MIRROR_SYNC_MODE_TOP;
-        int r = top ? node_co_block_status(node_skip_filters(s->source), true, offset,
-                                           length - offset, &st)
-                    : node_co_block_status_above(s->source, NULL, true, offset, length - offset,
-                                                 &st, NULL);
-
-        if (r < 0) {
-            return r;
-        }
-        if (top ? st.flags & STATUS_ALLOCATED : !(st.flags & STATUS_ZERO)) {
-            hbitmap_set(s->m.dirty, offset, st.bytes);
-        }
-        offset += st.bytes;
-        co_reschedule();
-    }
-    return 0;
-}
-
-/* Apply the error policy: true if the job shall go on. */
-static bool coroutine_fn
-mirror_job_co_tolerate(MirrorJob *s)
-{
-    bool read = s->m.error_was_read;
-    BlockdevOnError policy = read ? s->o.on_source_error : s->o.on_target_error;
-    bool ignore = policy == BLOCKDEV_ON_ERROR_IGNORE;
-
-    if (job_is_cancelled(s->m.job)) {
-        return false;
-    }
-    job_event_error(s->m.job, read,
-                    ignore ? BLOCK_ERROR_ACTION_IGNORE : BLOCK_ERROR_ACTION_REPORT);
-    if (ignore) {
-        job_co_sleep(s->m.job, MIRROR_RETRY_NS);
-    }
-    return ignore;
-}
-
-static int coroutine_fn
-mirror_job_co_round(MirrorJob *s)
-{
+    const MirrorJob *s = job->state;
+    bool top = s->sync == MIRROR_SYNC_MODE_TOP;
+    BlockStatus st;
     int r;
 
-    do {
-        s->m.error_was_read = false;
-        r = mirror_co_round(&s->m);
-    } while (r < 0 && mirror_job_co_tolerate(s));
-    return r;
-}
-
-static int coroutine_fn
-mirror_job_co_run(Job *job)
-{
-    MirrorJob *s = job->state;
-    int r = mirror_job_co_find_dirty(s);
-
-    if (r == 0) {
-        r = mirror_job_co_round(s);
+    *ret_bytes = bytes;
+    if (s->sync == MIRROR_SYNC_MODE_NONE) {
+        return 0;
     }
+    if (s->sync == MIRROR_SYNC_MODE_FULL && !s->target_is_zero) {
+        return 1;
+    }
+    r = top ? node_co_block_status(node_skip_filters(s->m.from), true, offset, bytes, &st)
+            : node_co_block_status_above(s->m.from, NULL, true, offset, bytes, &st, NULL);
     if (r < 0) {
         return r;
     }
-    job_ready(job);
-    while (!s->completed && !s->stop_without_pivot && !job_is_cancelled(job)) {
-        r = mirror_job_co_round(s);
-        if (r < 0) {
-            return r;
-        }
-        job_co_pause_point(job);
-        if (!s->completed && !s->stop_without_pivot && hbitmap_count(s->m.dirty) == 0) {
-            job_co_sleep(job, INT64_MAX);
-        }
-    }
-    if (job_is_cancelled(job)) {
-        return -ECANCELED;
-    }
-    r = mirror_co_converge(&s->m);
-    if (r == 0) {
-        /* The copy is only a copy when it would survive what the source survives. */
-        r = child_co_flush(backend_root(s->m.target));
-    }
-    return r;
-}
-
-static int coroutine_fn
-mirror_job_co_finish(Job *job, int ret)
-{
-    MirrorJob *s = job->state;
-
-    mirror_co_close(&s->m, ret == 0 && s->completed ? s->target : NULL);
-    node_co_unref(s->source);
-    node_co_unref(s->target);
-    return ret;
-}
-
-static bool
-mirror_job_complete(Job *job, GError **errp)
-{
-    MirrorJob *s = job->state;
-
-    (void)errp;
-    s->completed = true;
-    return true;
-}
-
-static bool
-mirror_job_soft_cancel(Job *job)
-{
-    MirrorJob *s = job->state;
-
-    if (!s->completed) {
-        s->stop_without_pivot = true;
-    }
-    return true;
-}
-
-static void
-mirror_job_cancelled(Job *job)
-{
-    MirrorJob *s = job->state;
-
-    mirror_cancel(&s->m);
+    *ret_bytes = st.bytes;
+    return top ? (st.flags & STATUS_ALLOCATED) != 0 : (st.flags & STATUS_ZERO) == 0;
 }
 
 static void
@@ -207,16 +89,6 @@ static const JobDriver mirror_job_driver = {
 };
 
 static bool
-mirror_policy_is_known(BlockdevOnError policy, GError **errp)
-{
-    if (policy != BLOCKDEV_ON_ERROR_REPORT && policy != BLOCKDEV_ON_ERROR_IGNORE) {
-        return fail(errp, "Error policy '%s' is not supported for mirror, use 'report' or 'ignore'",
-                    blockdev_on_error_str(policy));
-    }
-    return true;
-}
-
-static bool
 mirror_check(const MirrorOptions *o, BlockNode *source, BlockNode *target, GError **errp)
 {
     int64_t g = o->granularity;
@@ -240,38 +112,29 @@ mirror_check(const MirrorOptions *o, BlockNode *source, BlockNode *target, GErro
                     " bytes) differ in length",
                     node_length(source), node_length(target));
     }
-    return mirror_policy_is_known(o->on_source_error, errp) &&
-           mirror_policy_is_known(o->on_target_error, errp);
+    return mirror_job_check_policy(o->on_source_error, errp) &&
+           mirror_job_check_policy(o->on_target_error, errp);
 }
 
 Job *coroutine_fn
 mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
                 BlockNode *target, GError **errp)
 {
-    MirrorJob *s;
-    Job *job;
+    MirrorJob s = {
+        .m = {
+            .co_must_copy = mirror_co_must_copy,
+            .write_blocking = mo->write_blocking,
+            .on_source_error = mo->on_source_error,
+            .on_target_error = mo->on_target_error,
+        },
+        .sync = mo->sync,
+        .target_is_zero = mo->target_is_zero,
+    };
 
     if (!mirror_check(mo, source, target, errp)) {
         return NULL;
     }
-    job = job_new(&mirror_job_driver, o, errp);
-    if (!job) {
-        return NULL;
-    }
-    s = job->state;
-    s->o = *mo;
-    s->o.filter_name = NULL;
-    s->m.write_blocking = mo->write_blocking;
-    if (!mirror_co_open(&s->m, job, source, target,
-                        mo->granularity ? mo->granularity : default_granularity(target),
-                        mo->filter_name, errp)) {
-        job_abandon(job);
-        return NULL;
-    }
-    s->source = node_ref(source);
-    s->target = node_ref(target);
-    job_block_ops(job, source, 0);
-    job_block_ops(job, target, 0);
-    job_start(job);
-    return job;
+    return mirror_job_co_start(&mirror_job_driver, o, &s, source, target,
+                               mo->granularity ? mo->granularity : default_granularity(target),
+                               mo->filter_name, errp);
 }

@@ -49,7 +49,7 @@ mirror_co_write_clean(Mirror *m, const MirrorWrite *w)
             return;
         }
         to = MIN(hbitmap_next_set(m->dirty, from), end);
-        if (mirror_write_co_do(w, backend_root(m->target), from, to - from) < 0) {
+        if (mirror_write_co_do(w, m->to, from, to - from) < 0) {
             hbitmap_set(m->dirty, from, to - from);
             job_kick(m->job);
         }
@@ -58,9 +58,10 @@ mirror_co_write_clean(Mirror *m, const MirrorWrite *w)
 }
 
 int coroutine_fn
-mirror_co_write(Mirror *m, BlockChild *file, int64_t offset, int64_t bytes, const IoVec *iov,
-                bool discard, ReqFlags flags)
+mirror_co_write(Mirror *m, int64_t offset, int64_t bytes, const IoVec *iov, bool discard,
+                ReqFlags flags)
 {
+    BlockChild *file = m->filter->file;
     MirrorWrite w = {.offset = offset, .bytes = bytes, .iov = iov, .discard = discard,
                      .flags = flags};
     CoRange range;
@@ -85,13 +86,125 @@ mirror_co_write(Mirror *m, BlockChild *file, int64_t offset, int64_t bytes, cons
     return r;
 }
 
+/* --- what is dirty at first --- */
+
+/* Whoever holds `finding` looks at the next part; a guest's flush may be ahead of the job. */
+static int coroutine_fn
+mirror_co_find_step(Mirror *m)
+{
+    CO_LOCK_GUARD(&m->finding);
+    int64_t bytes = (int64_t)hbitmap_bytes(m->dirty) - m->found;
+    int r = 0;
+
+    if (bytes > 0) {
+        r = m->co_must_copy(m->job, m->found, bytes, &bytes);
+        if (r > 0) {
+            hbitmap_set(m->dirty, m->found, bytes);
+        }
+        if (r >= 0) {
+            m->found += bytes;
+        }
+    }
+    return MIN(r, 0);
+}
+
+static bool
+mirror_has_found_all(const Mirror *m)
+{
+    return m->found == (int64_t)hbitmap_bytes(m->dirty);
+}
+
+int coroutine_fn
+mirror_co_find_dirty(Mirror *m)
+{
+    int r = 0;
+
+    while (r == 0 && !mirror_has_found_all(m) && !job_is_cancelled(m->job)) {
+        BackendReq req;
+
+        backend_co_enter(m->source, &req);
+        r = mirror_co_find_step(m);
+        backend_exit(m->source, &req);
+        co_reschedule();
+    }
+    return r;
+}
+
 /* --- copies --- */
 
+/* A range that one copier holds, its bits clear. */
+typedef struct MirrorPiece {
+    uint64_t offset, bytes;
+    CoRange range;
+} MirrorPiece;
+
+/*
+ * Take the first dirty piece from *@cursor on and move the cursor behind it.
+ * Whoever waits for the range may find that another has copied it meanwhile.
+ */
+static bool coroutine_fn
+mirror_co_claim(Mirror *m, uint64_t *cursor, MirrorPiece *p)
+{
+    uint64_t most = MAX(MIRROR_MAX_COPY, m->granularity); /* whole bits: one cannot be half clear */
+    uint64_t run;
+
+    while (hbitmap_next_run(m->dirty, cursor, hbitmap_bytes(m->dirty), &run)) {
+        uint64_t end = *cursor + MIN(run, most);
+
+        p->offset = *cursor;
+        co_range_lock(&m->ranges, &p->range, p->offset, end - p->offset, CO_RANGE_EXCLUSIVE);
+        if (hbitmap_next_run(m->dirty, &p->offset, end, &p->bytes)) {
+            hbitmap_reset(m->dirty, p->offset, p->bytes); /* M1 */
+            *cursor = p->offset + p->bytes;
+            return true;
+        }
+        co_range_unlock(&m->ranges, &p->range);
+    }
+    return false;
+}
+
+static int coroutine_fn
+mirror_co_copy_data(Mirror *m, int64_t offset, void *buf, int64_t bytes)
+{
+    struct iovec v;
+    int r = child_co_preadv(m->filter->file, offset, iov_one(&v, buf, bytes), 0);
+
+    if (r < 0) {
+        m->error_was_read = true;
+        return r;
+    }
+    if (buf_is_zero(buf, bytes)) {
+        return child_co_pwrite_zeroes(m->to, offset, bytes, REQ_MAY_UNMAP);
+    }
+    return child_co_pwritev(m->to, offset, iov_one(&v, buf, bytes), 0);
+}
+
+/* Copy a claimed piece and let go of it. The caller is a request that all gates have admitted. */
+static int coroutine_fn
+mirror_co_copy_piece(Mirror *m, MirrorPiece *p)
+{
+    uint64_t size = MIN(p->bytes, MIRROR_MAX_COPY);
+    void *buf = buf_try_alloc(size);
+    int r = buf ? 0 : -ENOMEM;
+
+    for (uint64_t done = 0; r == 0 && done < p->bytes; done += size) {
+        r = mirror_co_copy_data(m, p->offset + done, buf, MIN(size, p->bytes - done));
+    }
+    if (buf) {
+        buf_free(buf, size);
+    }
+    if (r < 0) {
+        hbitmap_set(m->dirty, p->offset, p->bytes);
+    }
+    co_range_unlock(&m->ranges, &p->range);
+    return r;
+}
+
+/* One of several that the job has at work. */
 typedef struct MirrorCopy {
     Mirror *m;
-    int64_t offset, bytes;
+    MirrorPiece piece;
     BackendReq source, target;
-    bool entered;
 } MirrorCopy;
 
 /* Both gates before any lock, without waiting at one while counted at the other. */
@@ -100,10 +213,9 @@ mirror_copy_co_enter(MirrorCopy *c)
 {
     Mirror *m = c->m;
 
-    while (!m->drained) {
+    for (;;) {
         backend_co_enter(m->source, &c->source);
         if (backend_try_enter(m->target, &c->target)) {
-            c->entered = true;
             return;
         }
         backend_exit(m->source, &c->source);
@@ -113,35 +225,11 @@ mirror_copy_co_enter(MirrorCopy *c)
 }
 
 static void
-mirror_copy_exit(MirrorCopy *c)
+mirror_copy_free(MirrorCopy *c)
 {
-    if (c->entered) {
-        backend_exit(c->m->target, &c->target);
-        backend_exit(c->m->source, &c->source);
-    }
-}
-
-static int coroutine_fn
-mirror_copy_co_data(MirrorCopy *c)
-{
-    Mirror *m = c->m;
-    struct iovec v;
-    void *buf = buf_try_alloc(c->bytes);
-    int r;
-
-    if (!buf) {
-        return -ENOMEM;
-    }
-    r = child_co_preadv(backend_root(m->source), c->offset, iov_one(&v, buf, c->bytes), 0);
-    if (r < 0) {
-        m->error_was_read = true;
-    } else if (buf_is_zero(buf, c->bytes)) {
-        r = child_co_pwrite_zeroes(backend_root(m->target), c->offset, c->bytes, REQ_MAY_UNMAP);
-    } else {
-        r = child_co_pwritev(backend_root(m->target), c->offset, iov_one(&v, buf, c->bytes), 0);
-    }
-    buf_free(buf, c->bytes);
-    return r;
+    backend_exit(c->m->target, &c->target);
+    backend_exit(c->m->source, &c->source);
+    g_free(c);
 }
 
 static void coroutine_fn
@@ -149,49 +237,39 @@ mirror_copy_co_entry(void *opaque)
 {
     MirrorCopy *c = opaque;
     Mirror *m = c->m;
-    int64_t begin_ns;
-    CoRange range;
-    int r;
+    int64_t begin_ns = loop_now_ns();
+    int r = mirror_co_copy_piece(m, &c->piece);
 
-    mirror_copy_co_enter(c);
-    co_range_lock(&m->ranges, &range, c->offset, c->bytes, CO_RANGE_EXCLUSIVE);
-    begin_ns = loop_now_ns();
-    hbitmap_reset(m->dirty, c->offset, c->bytes); /* M1 */
-    r = mirror_copy_co_data(c);
     if (r < 0) {
-        hbitmap_set(m->dirty, c->offset, c->bytes);
         m->error = m->error ? m->error : r;
     } else {
-        m->job->progress.current += c->bytes;
-        if (c->bytes == MIRROR_MAX_COPY) {
+        m->job->progress.current += c->piece.bytes;
+        if (c->piece.bytes == MIRROR_MAX_COPY) {
             copy_window_done(&m->window, loop_now_ns() - begin_ns);
         }
     }
-    co_range_unlock(&m->ranges, &range);
-    mirror_copy_exit(c);
-
+    mirror_copy_free(c);
     m->running--;
     co_queue_wake_all(&m->copy_done);
-    g_free(c);
 }
 
 /* The next dirty piece, going round and round so that a busy spot does not starve the rest. */
-static bool
-mirror_next_piece(Mirror *m, int64_t *ret_offset, int64_t *ret_bytes)
+static MirrorCopy *coroutine_fn
+mirror_copy_co_new(Mirror *m)
 {
-    uint64_t end = hbitmap_bytes(m->dirty);
-    uint64_t offset = m->cursor, run;
+    MirrorCopy *c = g_new0(MirrorCopy, 1);
 
-    if (!hbitmap_next_run(m->dirty, &offset, end, &run)) {
-        offset = 0;
-        if (!hbitmap_next_run(m->dirty, &offset, end, &run)) {
-            return false;
-        }
+    c->m = m;
+    mirror_copy_co_enter(c);
+    if (mirror_co_claim(m, &m->cursor, &c->piece)) {
+        return c;
     }
-    *ret_offset = offset;
-    *ret_bytes = MIN(run, (uint64_t)MIRROR_MAX_COPY);
-    m->cursor = offset + *ret_bytes;
-    return true;
+    m->cursor = 0;
+    if (mirror_co_claim(m, &m->cursor, &c->piece)) {
+        return c;
+    }
+    mirror_copy_free(c);
+    return NULL;
 }
 
 static void coroutine_fn
@@ -212,41 +290,39 @@ mirror_co_wait_copies(Mirror *m, int max)
     }
 }
 
-static void
-mirror_start_copy(Mirror *m, int64_t offset, int64_t bytes)
+/* Room for one more copy; before that, the user and whoever drains may hold us up. */
+static void coroutine_fn
+mirror_co_wait_turn(Mirror *m)
 {
-    MirrorCopy *c = g_new0(MirrorCopy, 1);
-
-    *c = (MirrorCopy){.m = m, .offset = offset, .bytes = bytes};
-    /* The search must not find it again before the copy holds its range. */
-    hbitmap_reset(m->dirty, offset, bytes);
-    m->running++;
-    co_spawn(mirror_copy_co_entry, c);
+    mirror_co_wait_copies(m, m->job->pauses && !m->drained ? 0 : m->window.size - 1);
+    if (!m->drained) {
+        job_co_pause_point(m->job);
+    }
 }
 
 int coroutine_fn
 mirror_co_round(Mirror *m)
 {
-    int64_t offset, bytes;
     int r;
 
     while (!m->error && !job_is_cancelled(m->job)) {
-        if (!m->drained) {
-            mirror_co_wait_copies(m, m->job->pauses ? 0 : m->window.size - 1);
-            job_co_pause_point(m->job);
-        } else {
-            mirror_co_wait_copies(m, m->window.size - 1);
+        MirrorCopy *c;
+        uint64_t bytes;
+
+        mirror_co_wait_turn(m);
+        c = mirror_copy_co_new(m);
+        if (!c && m->running == 0) {
+            break;
         }
-        if (!mirror_next_piece(m, &offset, &bytes)) {
-            if (m->running == 0) {
-                break;
-            }
+        if (!c) {
             mirror_co_wait_copies(m, m->running - 1);
             continue;
         }
+        bytes = c->piece.bytes;
+        m->running++;
         m->job->progress.total =
             m->job->progress.current + hbitmap_count(m->dirty) + m->running * MIRROR_MAX_COPY;
-        mirror_start_copy(m, offset, bytes);
+        co_spawn(mirror_copy_co_entry, c);
         if (!m->drained) { /* the guest is held meanwhile: no speed limit is worth that */
             mirror_co_throttle(m, bytes);
         }
@@ -258,18 +334,35 @@ mirror_co_round(Mirror *m)
     return r ? r : job_is_cancelled(m->job) ? -ECANCELED : 0;
 }
 
+/* The guest is held: what is left, if there has been a chance to have it done before, and a flush,
+ * because a copy is only one when it survives what the source survives. */
+static int coroutine_fn
+mirror_co_finish_drained(Mirror *m, bool copy)
+{
+    int r = copy ? mirror_co_round(m) : 0;
+
+    if (r == 0 && hbitmap_count(m->dirty) == 0) {
+        r = backend_co_flush(m->target);
+    }
+    return r;
+}
+
 int coroutine_fn
 mirror_co_converge(Mirror *m)
 {
     for (int round = 1;; round++) {
         int r = mirror_co_round(m);
 
+        if (r == 0) {
+            /* So that little is left to flush with the guest held. */
+            r = backend_co_flush(m->target);
+        }
         if (r < 0) {
             return r;
         }
         drain_co_begin(m->filter);
-        m->drained = true; /* copies need not pass a gate now: nobody else is there */
-        r = round < MIRROR_MAX_ROUNDS ? 0 : mirror_co_round(m);
+        m->drained = true;
+        r = mirror_co_finish_drained(m, round >= MIRROR_MAX_ROUNDS);
         if (r == 0 && hbitmap_count(m->dirty) == 0) {
             return 0; /* M4 */
         }
@@ -281,12 +374,45 @@ mirror_co_converge(Mirror *m)
     }
 }
 
-void
-mirror_cancel(Mirror *m)
+/* --- a flush through the filter --- */
+
+/* Copy all that is dirty from here to the end of the disk, once. */
+static int coroutine_fn
+mirror_co_sweep(Mirror *m)
 {
-    if (m->target && backend_node(m->target)) {
-        node_cancel_in_flight(backend_node(m->target));
+    uint64_t cursor = 0;
+    MirrorPiece p;
+    int r = 0;
+
+    while (r == 0 && mirror_co_claim(m, &cursor, &p)) {
+        r = mirror_co_copy_piece(m, &p);
     }
+    return r;
+}
+
+/*
+ * M5. We are a request of the guest: gates have admitted us, so we copy with our
+ * own hands and do not wait for the job, which a drain that waits for us may hold.
+ */
+int coroutine_fn
+mirror_co_flush(Mirror *m)
+{
+    CoRange all;
+    int r = 0;
+
+    while (r == 0 && !mirror_has_found_all(m)) {
+        r = mirror_co_find_step(m);
+    }
+    if (r == 0) {
+        r = mirror_co_sweep(m);
+    }
+    if (r == 0) {
+        /* What the job has claimed is done now, or dirty again. */
+        co_range_lock(&m->ranges, &all, 0, hbitmap_bytes(m->dirty), CO_RANGE_EXCLUSIVE);
+        co_range_unlock(&m->ranges, &all);
+        r = mirror_co_sweep(m);
+    }
+    return r ? r : child_co_flush(m->to);
 }
 
 /* --- in and out of the graph --- */
@@ -329,16 +455,47 @@ mirror_co_attach(Mirror *m, BlockNode *source, BlockNode *target, GError **errp)
            backend_co_insert(m->target, target, errp);
 }
 
-/* Both ends are attached already and stay below: the filter needs them from its first request. */
+/* The edges into @source that stay: the job's own, and those of nodes that the target stands on,
+ * which would else stand on the filter. */
+static BlockChild **
+mirror_edges_to_keep(Mirror *m, BlockNode *source)
+{
+    GPtrArray *keep = g_ptr_array_new();
+
+    g_ptr_array_add(keep, backend_root(m->source));
+    for (BlockChild *e = source->first_parent; e; e = e->next_parent) {
+        if (e->parent && node_is_ancestor(backend_node(m->target), e->parent)) {
+            g_ptr_array_add(keep, e);
+        }
+    }
+    g_ptr_array_add(keep, NULL);
+    return (BlockChild **)g_ptr_array_free(keep, FALSE);
+}
+
+static void
+mirror_linked(void *opaque)
+{
+    Mirror *m = opaque;
+
+    m->to = node_child(m->filter, "target");
+    mirror_filter_attach(m->filter, m);
+}
+
+/*
+ * The filter needs both ends from its first request. It has an edge to the
+ * target because its requests write there: who drains the target holds the
+ * source's users too.
+ */
 static bool coroutine_fn
 mirror_co_insert_filter(Mirror *m, BlockNode *source, GError **errp)
 {
-    BlockChild *const keep[] = {backend_root(m->source), NULL};
+    g_autofree BlockChild **keep = mirror_edges_to_keep(m, source);
     GraphTx *tx = graph_tx_new();
 
-    mirror_filter_attach(m->filter, m);
     graph_tx_attach(tx, m->filter, "file", source, CHILD_FILTERED);
+    graph_tx_attach(tx, m->filter, "target", backend_node(m->target), CHILD_DATA);
     graph_tx_replace_node(tx, source, m->filter, keep);
+    graph_tx_on_commit(tx, mirror_linked, m);
     return graph_tx_co_commit(tx, errp);
 }
 
@@ -350,6 +507,7 @@ mirror_co_open(Mirror *m, Job *job, BlockNode *source, BlockNode *target, int64_
 
     flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
     m->job = job;
+    m->granularity = granularity;
     copy_window_init(&m->window);
     m->dirty = hbitmap_new(node_length(source), granularity);
     if (!m->dirty) {
@@ -358,7 +516,7 @@ mirror_co_open(Mirror *m, Job *job, BlockNode *source, BlockNode *target, int64_
     }
     m->filter = node_new_internal(&driver_mirror_top, filter_name, &flags, errp);
     if (!m->filter) {
-        mirror_co_close(m, NULL);
+        (void)mirror_co_close(m, NULL, NULL);
         return false;
     }
     m->filter->supported_write_flags = REQ_FUA | REQ_WRITE_UNCHANGED;
@@ -366,17 +524,16 @@ mirror_co_open(Mirror *m, Job *job, BlockNode *source, BlockNode *target, int64_
     /* The filter goes in while the source is drained and sees every write from then on; what came
      * before is covered by the first dirty bits. */
     if (!mirror_co_attach(m, source, target, errp) || !mirror_co_insert_filter(m, source, errp)) {
-        mirror_co_close(m, NULL);
+        (void)mirror_co_close(m, NULL, NULL);
         return false;
     }
     return true;
 }
 
-static void coroutine_fn
-mirror_co_remove_filter(Mirror *m, BlockNode *successor)
+static bool coroutine_fn
+mirror_co_remove_filter(Mirror *m, BlockNode *successor, GError **errp)
 {
     GraphTx *tx = graph_tx_new();
-    GError *err = NULL;
 
     if (successor) {
         graph_tx_replace_node(tx, m->filter, successor, NULL);
@@ -384,24 +541,43 @@ mirror_co_remove_filter(Mirror *m, BlockNode *successor)
     } else {
         graph_tx_remove_filter(tx, m->filter);
     }
-    if (!graph_tx_co_commit(tx, &err)) {
-        /* Every permission was held through the filter before. */
-        g_error("removing filter '%s': %s", m->filter->node_name, err->message);
-    }
+    graph_tx_detach(tx, m->to);
+    return graph_tx_co_commit(tx, errp);
 }
 
-void coroutine_fn
-mirror_co_close(Mirror *m, BlockNode *successor)
+/* The filter is drained. */
+static bool coroutine_fn
+mirror_co_unlink(Mirror *m, BlockNode *successor, GError **errp)
 {
+    bool ok = true;
+
+    /* The new users of the target may not like another writer there; we are none any more. */
+    if (!backend_co_set_perm(m->target, (PermPair){0, PERM_ALL}, NULL)) {
+        g_assert_not_reached(); /* giving up permissions cannot conflict */
+    }
+    if (successor) {
+        ok = mirror_co_remove_filter(m, successor, errp);
+    }
+    if ((!successor || !ok) && !mirror_co_remove_filter(m, NULL, NULL)) {
+        g_assert_not_reached(); /* every permission was held through the filter before */
+    }
+    mirror_filter_attach(m->filter, NULL);
+    return ok;
+}
+
+bool coroutine_fn
+mirror_co_close(Mirror *m, BlockNode *successor, GError **errp)
+{
+    bool ok = true;
+
     assert(m->running == 0);
     if (m->filter) {
         if (!m->drained) {
             drain_co_begin(m->filter);
         }
-        if (m->filter->file) {
-            mirror_co_remove_filter(m, successor);
+        if (m->to) {
+            ok = mirror_co_unlink(m, successor, errp);
         }
-        mirror_filter_attach(m->filter, NULL);
         drain_end(m->filter);
         node_co_unref(m->filter);
     }
@@ -414,5 +590,10 @@ mirror_co_close(Mirror *m, BlockNode *successor)
     if (m->dirty) {
         hbitmap_free(m->dirty);
     }
-    *m = (Mirror){.job = m->job};
+    m->filter = NULL;
+    m->to = NULL;
+    m->source = m->target = NULL;
+    m->dirty = NULL;
+    m->drained = false;
+    return ok;
 }

@@ -51,6 +51,7 @@ bool coroutine_fn
 failover_co_begin(Replication *r, GError **errp)
 {
     JobOptions o = {.done = failover_co_done, .opaque = r};
+    CommitOptions c = {.auto_complete = true, .on_error = BLOCKDEV_ON_ERROR_REPORT};
     GError *err = NULL;
 
     fence_users(r, r->cbw ? r->cbw : r->disk, EPERM, false); /* F1 */
@@ -59,7 +60,7 @@ failover_co_begin(Replication *r, GError **errp)
     secondary_co_unprotect(r);
 
     node_ref(r->node); /* lives until the merge has ended */
-    r->commit = commit_co_start(&o, r->active, r->disk, true, NULL, &err);
+    r->commit = commit_co_start(&o, &c, r->active, r->disk, &err);
     if (!r->commit) {
         latch_set(r, REPLICATION_OPERATION_FAILOVER, EIO, -1);
         stage_move(r, REPLICATION_STAGE_FAILOVER_FAILED, err->message);

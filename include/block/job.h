@@ -71,19 +71,27 @@ BlockJobInfoArray *job_query_block(void);
 
 /* --- kinds of jobs --- */
 
+typedef struct CommitOptions {
+    bool auto_complete;       /* pivot by itself once converged, without waiting for complete */
+    bool top_is_volatile;     /* what is not in the base does not survive a crash */
+    const char *filter_name;  /* NULL: generated */
+    BlockdevOnError on_error; /* auto is refused */
+} CommitOptions;
+
 /**
  * commit_co_start() - merge @top and what lies between it and @base down into @base
  * @top: an active layer; guest writes to it go on while the job runs
- * @auto_complete: pivot by itself once converged, instead of waiting for job-complete
  *
  * On success every parent of @top points at @base. On failure the chain is as
  * before and the view of @top has not changed at any moment; the job may be
  * started again. A guest write meanwhile goes to @top, and to @base as well
  * where the range has been merged already, so the merge converges however fast
- * the guest writes and the pivot has nothing left to copy.
+ * the guest writes and the pivot has nothing left to copy. A guest flush goes to
+ * @top; where that is volatile it merges first what is not merged yet, and then
+ * flushes @base, so what it acknowledges survives.
  */
-Job *coroutine_fn commit_co_start(const JobOptions *o, BlockNode *top, BlockNode *base,
-                                  bool auto_complete, const char *filter_name, GError **errp);
+Job *coroutine_fn commit_co_start(const JobOptions *o, const CommitOptions *co, BlockNode *top,
+                                  BlockNode *base, GError **errp);
 
 /** mirror_co_start() - make @target equal to @source, then keep it so until complete or cancel */
 typedef struct MirrorOptions {
@@ -92,7 +100,7 @@ typedef struct MirrorOptions {
     bool write_blocking;      /* a guest write completes when the target has it too */
     bool target_is_zero;      /* zeroes need not be written */
     const char *filter_name;  /* NULL: generated */
-    BlockdevOnError on_source_error, on_target_error; /* report, ignore; others are refused */
+    BlockdevOnError on_source_error, on_target_error; /* auto is refused */
 } MirrorOptions;
 
 Job *coroutine_fn mirror_co_start(const JobOptions *o, const MirrorOptions *m, BlockNode *source,

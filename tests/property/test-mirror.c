@@ -4,8 +4,9 @@
  * completes, and disks that fail.
  *
  * The guest never notices: it reads what it wrote, from the source or, once the
- * job has been completed, from the copy.
- * A job that fails changes nothing. States follow each other as QMP says.
+ * job has been completed, from the copy. A copy that has succeeded is equal.
+ * A job that fails changes nothing. States follow each other as QMP says. Who
+ * drains either end meets no request there.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 #include "util/sync.h"
 #include "vtest.h"
 
-#define LENGTH (256 * KiB)
+#define LENGTH (1 * MiB + 512)
 
 typedef struct World {
     Choices *c;
@@ -28,8 +29,9 @@ typedef struct World {
     uint8_t model[LENGTH]; /* one writer at a time in each half */
     Job *job;
     bool ended, completed, may_fail;
+    bool quiet;            /* the job was told to end when no guest was at work any more */
     int result;
-    unsigned writers;
+    unsigned writers, guests;
     char last[32];
 } World;
 
@@ -95,6 +97,7 @@ guest_co_entry(void *opaque)
     World *w = opaque;
     int64_t base = w->writers++ * (LENGTH / 2);
 
+    w->guests++;
     for (unsigned n = choose_in(w->c, 0, 8); n > 0; n--) {
         uint8_t buf[20000];
         int64_t offset = base + choose_in(w->c, 0, LENGTH / 2 - 1);
@@ -111,6 +114,28 @@ guest_co_entry(void *opaque)
         } else { /* the copy is the guest's disk already, and fails on its own account */
             g_assert_true(w->may_fail && backend_node(w->guest) == w->target);
         }
+    }
+    w->guests--;
+    return 0;
+}
+
+/* Requests that start at an end while it is drained would be in the log. */
+static int coroutine_fn
+drain_co_entry(void *opaque)
+{
+    World *w = opaque;
+
+    while (choose_more(w->c, 2)) {
+        bool at_target = choose(w->c);
+        BlockNode *node = at_target ? w->target : w->source;
+        Memdisk *disk = at_target ? w->to : w->from;
+
+        co_sleep_ns(choose_in(w->c, 0, 8) * NS_PER_MS);
+        drain_co_begin(node);
+        memdisk_log_clear(disk);
+        co_sleep_ns(choose_in(w->c, 0, 5) * NS_PER_MS);
+        g_assert_cmpuint(memdisk_log_count(disk, MEMDISK_ALL), ==, 0);
+        drain_end(node);
     }
     return 0;
 }
@@ -154,6 +179,7 @@ user_co_entry(void *opaque)
             g_assert_true(job_user_resume(w->job, NULL));
         }
         if (job_verb_allowed(w->job, JOB_VERB_COMPLETE, NULL)) {
+            w->quiet |= w->guests == 0;
             job_cancel(w->job, false);
         }
         co_sleep_ns(NS_PER_MS);
@@ -171,6 +197,9 @@ check(World *w)
     g_assert_cmpstr(w->last, ==, "null");
     if (w->result == 0) {
         g_assert_true(!pivoted || w->completed);
+        if (w->quiet) {
+            g_assert_cmpmem(memdisk_data(w->to), LENGTH, w->model, LENGTH);
+        }
     } else {
         g_assert_false(pivoted);
         g_assert_true(w->result == -ECANCELED || (w->may_fail && w->result == -EIO));
@@ -187,7 +216,7 @@ mirror_co_entry(void *opaque)
     World *w = opaque;
     JobOptions o = {.id = "m", .done = job_done, .opaque = w};
     MirrorOptions m = {.sync = MIRROR_SYNC_MODE_FULL, .write_blocking = choose(w->c),
-                       .granularity = choose(w->c) ? 4096 : 0,
+                       .granularity = choose(w->c) ? 512u << choose_in(w->c, 0, 11) : 0,
                        .on_source_error = BLOCKDEV_ON_ERROR_REPORT,
                        .on_target_error = BLOCKDEV_ON_ERROR_REPORT};
     CoGroup g = {0};
@@ -205,6 +234,7 @@ mirror_co_entry(void *opaque)
     g_assert_no_error(err);
     co_group_spawn(&g, guest_co_entry, w);
     co_group_spawn(&g, user_co_entry, w);
+    co_group_spawn(&g, drain_co_entry, w);
     g_assert_cmpint(co_group_wait(&g), ==, 0);
     check(w);
     world_close(w);
