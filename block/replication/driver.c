@@ -125,10 +125,20 @@ replication_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
                      REPLICATION_OPERATION_DISCARD, offset, bytes);
 }
 
+/* F4: what our guest sees is in overlays that no flush can save, and no merge is under way. */
+static bool
+cannot_be_durable(const Replication *r)
+{
+    return (r->stage == REPLICATION_STAGE_FAILOVER ||
+            r->stage == REPLICATION_STAGE_FAILOVER_FAILED) &&
+           r->node->file->node == r->active;
+}
+
 /*
  * A running secondary's overlays are worthless after a crash, so there is
  * nothing to make durable for its guest: the flush passes to the active
- * overlay, which knows that.
+ * overlay, which knows that. From failover on the guest's data counts: the merge
+ * has a filter above the overlay, which the flush meets.
  */
 static int coroutine_fn
 replication_co_flush(BlockNode *node)
@@ -136,7 +146,7 @@ replication_co_flush(BlockNode *node)
     Replication *r = node->state;
 
     if (write_route(r) != ROUTE_FORWARD) {
-        return child_co_flush(node->file);
+        return cannot_be_durable(r) ? -EIO : child_co_flush(node->file);
     }
     if (forward_is_broken(r, 0)) {
         return 0;
@@ -229,10 +239,13 @@ replication_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
          * children too: dropping it here would let the two hosts differ. */
         node->flags.unmap = true;
     }
-    node->supported_write_flags = REQ_FUA | REQ_WRITE_UNCHANGED;
-    node->supported_zero_flags = REQ_FUA | REQ_MAY_UNMAP | REQ_NO_FALLBACK | REQ_WRITE_UNCHANGED;
+    node->supported_write_flags = REQ_WRITE_UNCHANGED;
+    node->supported_zero_flags = REQ_MAY_UNMAP | REQ_NO_FALLBACK | REQ_WRITE_UNCHANGED;
     replication_register(r);
     if (r->mode == REPLICATION_MODE_PRIMARY) {
+        /* On a secondary FUA is a write and our flush, which knows what that takes. */
+        node->supported_write_flags |= REQ_FUA;
+        node->supported_zero_flags |= REQ_FUA;
         primary_open(r);
     }
     return true;

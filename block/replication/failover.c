@@ -7,10 +7,15 @@
  *  F2 the stage is `failover` before the filter goes, so nothing that happens
  *     on the way is mistaken for an error of replication;
  *  F3 the merge never changes what the top shows; when it fails, the chain is
- *     kept as it is and failover may be tried again.
+ *     kept as it is and failover may be tried again;
+ *  F4 from failover on a flush of our guest is acknowledged only when the disk
+ *     has what was acknowledged before, all of it: the overlays do not survive a
+ *     crash and the disk alone is no epoch until the merge is done. So a flush
+ *     finishes the merge (mirror.h, M5), and fails after a merge that failed.
  */
 #include <errno.h>
 
+#include "block/backend.h"
 #include "block/replication/replication-int.h"
 
 /* Everybody who writes to @node from outside of our own chain. */
@@ -47,17 +52,13 @@ failover_co_done(int ret, void *opaque)
     node_co_unref(r->node); /* taken by failover_co_begin() */
 }
 
-bool coroutine_fn
-failover_co_begin(Replication *r, GError **errp)
+static bool coroutine_fn
+failover_co_start_merge(Replication *r, GError **errp)
 {
     JobOptions o = {.done = failover_co_done, .opaque = r};
-    CommitOptions c = {.auto_complete = true, .on_error = BLOCKDEV_ON_ERROR_REPORT};
+    CommitOptions c = {.auto_complete = true, .top_is_volatile = true,
+                       .on_error = BLOCKDEV_ON_ERROR_REPORT};
     GError *err = NULL;
-
-    fence_users(r, r->cbw ? r->cbw : r->disk, EPERM, false); /* F1 */
-    stage_move(r, REPLICATION_STAGE_FAILOVER, "failover");   /* F2 */
-    latch_clear(r);
-    secondary_co_unprotect(r);
 
     node_ref(r->node); /* lives until the merge has ended */
     r->commit = commit_co_start(&o, &c, r->active, r->disk, &err);
@@ -70,4 +71,19 @@ failover_co_begin(Replication *r, GError **errp)
         return false;
     }
     return true;
+}
+
+bool coroutine_fn
+failover_co_begin(Replication *r, GError **errp)
+{
+    bool ok;
+
+    fence_users(r, r->cbw ? r->cbw : r->disk, EPERM, false); /* F1 */
+    drain_co_begin(r->node); /* F4: no flush between the stage and the merge's filter */
+    stage_move(r, REPLICATION_STAGE_FAILOVER, "failover");   /* F2 */
+    latch_clear(r);
+    secondary_co_unprotect(r);
+    ok = failover_co_start_merge(r, errp);
+    drain_end(r->node);
+    return ok;
 }
