@@ -39,7 +39,7 @@ bool coroutine_fn
 hmp_qemu_io_co(int argc, char **argv, GString *out, GError **errp)
 {
     const PermPair perm = { .taken = 0, .shared = PERM_ALL };
-    BlockBackend *be;
+    BlockBackend *be, *drive;
     BlockNode *node;
     bool ok;
 
@@ -53,6 +53,10 @@ hmp_qemu_io_co(int argc, char **argv, GString *out, GError **errp)
     be = backend_new(NULL, perm, NULL, NULL, errp);
     if (!be) {
         return false;
+    }
+    drive = backend_find(argv[1]);
+    if (drive) {
+        backend_share_stats(be, drive); /* the permissions are the command's own */
     }
     if (!backend_co_insert(be, node, errp)) {
         backend_co_free(be);

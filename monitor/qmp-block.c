@@ -2,6 +2,7 @@
 /* Handlers of qapi/block.json: nodes and drives. */
 #include "block/blockdev.h"
 #include "block/driver.h"
+#include "block/export.h"
 #include "block/info.h"
 #include "qapi/commands.h"
 #include "qapi/walk.h"
@@ -119,6 +120,58 @@ qmp_query_blockstats(const QmpQueryBlockstatsArgs *args, GError **errp)
     ret->n = rows->len;
     ret->items = (BlockStats **)g_ptr_array_free(rows, FALSE);
     return ret;
+}
+
+typedef struct Boundaries {
+    const char *name;
+    bool given;
+    const uint64_t *list;
+    size_t n;
+} Boundaries;
+
+bool coroutine_fn
+qmp_block_latency_histogram_set(const QmpBlockLatencyHistogramSetArgs *a, GError **errp)
+{
+    const Boundaries all = { "all", a->has_boundaries, a->boundaries, a->n_boundaries };
+    Boundaries of[ACCT__MAX] = {
+        [ACCT_READ] = { "read", a->has_boundaries_read, a->boundaries_read,
+                        a->n_boundaries_read },
+        [ACCT_WRITE] = { "write", a->has_boundaries_write, a->boundaries_write,
+                         a->n_boundaries_write },
+        [ACCT_ZONE_APPEND] = { "zone append", a->has_boundaries_zap, a->boundaries_zap,
+                               a->n_boundaries_zap },
+        [ACCT_FLUSH] = { "flush", a->has_boundaries_flush, a->boundaries_flush,
+                         a->n_boundaries_flush },
+    };
+    BlockBackend *be = backend_find(a->id);
+    bool any = false;
+
+    be = be ? be : export_backend(a->id);
+    if (!be) {
+        return fail_class(errp, ERROR_CLASS_DEVICE_NOT_FOUND, "Device '%s' not found", a->id);
+    }
+    for (AcctType t = 0; t < ACCT__MAX; t++) {
+        if (!of[t].name) {
+            continue;
+        }
+        if (!of[t].given) {
+            of[t].given = all.given;
+            of[t].list = all.list;
+            of[t].n = all.n;
+        }
+        if (!acct_boundaries_are_valid(of[t].list, of[t].n)) {
+            return fail(errp,
+                        "Device '%s' set %s boundaries fail: want at most %u, ascending, above 0",
+                        a->id, of[t].name, ACCT_BOUNDARIES_MAX);
+        }
+        any |= of[t].given;
+    }
+    for (AcctType t = 0; t < ACCT__MAX; t++) {
+        if (of[t].given || !any) {
+            backend_set_histogram(be, t, of[t].given ? of[t].list : NULL, of[t].n);
+        }
+    }
+    return true;
 }
 
 bool coroutine_fn

@@ -30,7 +30,7 @@ static inline void coroutine_fn start(Started *s, BlockBackend *be, AcctType typ
 static inline int finish(Started *s, BlockBackend *be, int r)
 {
     backend_leave(be, &s->req);
-    acct_done(&be->stats, s->type, s->bytes, s->start_ns, loop_now_ns(), r);
+    acct_done(be->stats, s->type, s->bytes, s->start_ns, loop_now_ns(), r);
     return r;
 }
 
@@ -38,7 +38,7 @@ static inline int finish(Started *s, BlockBackend *be, int r)
 static int refuse(Started *s, BlockBackend *be, int r)
 {
     backend_leave(be, &s->req);
-    be->stats.invalid[s->type]++;
+    acct_invalid(be->stats, s->type);
     return r;
 }
 

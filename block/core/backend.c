@@ -3,7 +3,7 @@
  * Backends: who they are, what they stand on, what they may do. Their requests
  * are in request.c.
  */
-#include "core.h"
+#include "acct.h"
 
 #include <string.h>
 
@@ -77,6 +77,7 @@ backend_new(const char *name, PermPair perm, const BackendOps *ops, void *opaque
     be->ops = ops;
     be->opaque = opaque;
     be->write_cache = true;
+    be->stats = acct_new();
     be->prev = backends_last;
     *(backends_last ? &backends_last->next : &backends_first) = be;
     backends_last = be;
@@ -93,6 +94,7 @@ void coroutine_fn backend_co_free(BlockBackend *be)
     assert(be->in_flight == 0 && co_queue_is_empty(&be->gate));
     *(be->prev ? &be->prev->next : &backends_first) = be->next;
     *(be->next ? &be->next->prev : &backends_last) = be->prev;
+    acct_unref(be->stats);
     g_free(be->name);
     g_free(be);
     drain_progress();
@@ -160,6 +162,19 @@ void backend_fence(BlockBackend *be, int err)
 {
     assert(err >= 0);
     be->fence = err;
+}
+
+void backend_set_histogram(BlockBackend *be, AcctType type, const uint64_t *boundaries, size_t n)
+{
+    acct_set_histogram(be->stats, type, boundaries, n);
+}
+
+void backend_share_stats(BlockBackend *be, BlockBackend *with)
+{
+    AcctStats *old = be->stats;
+
+    be->stats = acct_ref(with->stats);
+    acct_unref(old);
 }
 
 unsigned backend_in_flight(const BlockBackend *be)

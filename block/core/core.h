@@ -165,24 +165,44 @@ void op_blockers_drop(BlockNode *node);
 
 /* --- backends --- */
 
-typedef enum AcctType {
-    ACCT_READ,
-    ACCT_WRITE,
-    ACCT_FLUSH,
-    ACCT_UNMAP,
-    ACCT__MAX,
-} AcctType;
+#define ACCT_SLOTS 8 /* pieces that an interval is cut into */
 
-#define ACCT_BUCKETS 40 /* the last one: 550 s and more */
+typedef struct AcctHistogram {
+    size_t n;
+    uint64_t *boundaries; /* @n of them, ascending, in ns */
+    uint64_t *bins;       /* @n + 1 */
+} AcctHistogram;
+
+typedef struct AcctSum {
+    uint64_t count;
+    int64_t min_ns, max_ns, total_ns; /* of latencies; 0 while @count is */
+} AcctSum;
+
+typedef struct AcctSlot {
+    int64_t number; /* of the piece of time it holds, counted from the clock's zero */
+    AcctSum sum[ACCT__MAX];
+} AcctSlot;
+
+typedef struct AcctInterval {
+    uint32_t length_s;
+    int64_t start_ns; /* nothing is known of the time before */
+    AcctSlot slots[ACCT_SLOTS];
+} AcctInterval;
 
 typedef struct AcctStats {
+    unsigned refs;
     uint64_t bytes[ACCT__MAX];
     uint64_t ops[ACCT__MAX];
     uint64_t failed[ACCT__MAX];
     uint64_t invalid[ACCT__MAX]; /* refused before they started */
     int64_t time_ns[ACCT__MAX];
-    uint64_t latency[ACCT__MAX][ACCT_BUCKETS]; /* see acct.h */
-    int64_t last_access_ns;      /* loop_now_ns() of the last one's end; 0: never */
+    int64_t last_access_ns; /* loop_now_ns() of the last one's end; 0: never */
+    bool account_failed;    /* failed ones count in times too */
+    bool account_invalid;   /* refused ones end idleness too */
+    bool detailed;          /* any of what follows is there */
+    AcctHistogram *histogram[ACCT__MAX]; /* NULL: none */
+    size_t n_intervals;
+    AcctInterval *intervals;
 } AcctStats;
 
 struct BlockBackend {
@@ -199,7 +219,7 @@ struct BlockBackend {
 
     int fence;        /* positive errno for requests that change the disk; 0: none */
     bool write_cache; /* false: writes get REQ_FUA */
-    AcctStats stats;
+    AcctStats *stats; /* counted: backend_share_stats() */
 
     BlockBackend *next, *prev; /* all backends, in order of creation */
 };

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "core.h"
+#include "acct.h"
 #include "qapi/scalar.h"
 #include "util/error.h"
 
@@ -68,6 +68,9 @@ typedef struct DriveKeys {
     const char *id, *interface, *file, *format, *aio;
     bool read_only;
     bool writeback;
+    bool account_failed, account_invalid;
+    uint32_t intervals[ACCT_INTERVALS_MAX]; /* seconds */
+    unsigned n_intervals;
 } DriveKeys;
 
 static bool refuse_throttling(const json_t *o, GError **errp)
@@ -147,12 +150,10 @@ static bool take_error_action(json_t *o, const json_t *original, const DriveKeys
 /* What this program does not do is refused by name when it is switched on. */
 static bool take_refused(json_t *o, const json_t *original, const DriveKeys *k, GError **errp)
 {
-    bool snapshot = false, copy_on_read = false, ignored = false;
+    bool snapshot = false, copy_on_read = false;
 
     if (!take_bool(o, original, "snapshot", &snapshot, errp) ||
         !take_bool(o, original, "copy-on-read", &copy_on_read, errp) ||
-        !take_bool(o, original, "stats-account-invalid", &ignored, errp) ||
-        !take_bool(o, original, "stats-account-failed", &ignored, errp) ||
         !refuse_throttling(o, errp)) {
         return false;
     }
@@ -163,6 +164,50 @@ static bool take_refused(json_t *o, const json_t *original, const DriveKeys *k, 
         return fail(errp, "Parameter 'copy-on-read' is not supported");
     }
     return true;
+}
+
+/* --- statistics --- */
+
+/* "stats-intervals.0" and on, without gaps: seconds. */
+static bool take_intervals(json_t *o, const json_t *original, DriveKeys *k, GError **errp)
+{
+    static const char prefix[] = "stats-intervals.";
+    const char *key, *text;
+    json_t *value;
+
+    for (;;) {
+        g_autofree char *next = g_strdup_printf("%s%u", prefix, k->n_intervals);
+        uint64_t seconds;
+
+        if (!take(o, original, next, &text, errp)) {
+            return false;
+        }
+        if (!text) {
+            break;
+        }
+        if (!g_ascii_string_to_unsigned(text, 10, 1, UINT32_MAX, &seconds, NULL)) {
+            return fail(errp, "Invalid interval length: %s", text);
+        }
+        if (k->n_intervals == ACCT_INTERVALS_MAX) {
+            return fail(errp, "A drive has at most %u stats-intervals", ACCT_INTERVALS_MAX);
+        }
+        k->intervals[k->n_intervals++] = (uint32_t)seconds;
+    }
+    json_object_foreach(o, key, value)
+    {
+        if (g_str_has_prefix(key, prefix)) {
+            return fail(errp, "Invalid option %s", key);
+        }
+    }
+    return true;
+}
+
+static bool take_stats(json_t *o, const json_t *original, DriveKeys *k, GError **errp)
+{
+    k->account_invalid = k->account_failed = true;
+    return take_bool(o, original, "stats-account-invalid", &k->account_invalid, errp) &&
+           take_bool(o, original, "stats-account-failed", &k->account_failed, errp) &&
+           take_intervals(o, original, k, errp);
 }
 
 /* --- cache --- */
@@ -289,7 +334,8 @@ static bool take_keys(json_t *o, const json_t *original, DriveKeys *k, GError **
            take_flags(o, original, k, errp) && take_cache(o, original, k, errp) &&
            take_aio(o, original, k, errp) && take_discard(o, original, errp) &&
            take_error_action(o, original, k, "werror", errp) &&
-           take_error_action(o, original, k, "rerror", errp) && take_refused(o, original, k, errp);
+           take_error_action(o, original, k, "rerror", errp) &&
+           take_stats(o, original, k, errp) && take_refused(o, original, k, errp);
 }
 
 /* The file name is that of the protocol below, or of the whole if it is "json:...". */
@@ -381,6 +427,11 @@ static BlockBackend *coroutine_fn make_drive(const DriveKeys *k, BlockNode *node
         return NULL;
     }
     backend_set_write_cache(be, k->writeback);
+    be->stats->account_failed = k->account_failed;
+    be->stats->account_invalid = k->account_invalid;
+    for (unsigned i = 0; i < k->n_intervals; i++) {
+        acct_add_interval(be->stats, k->intervals[i]);
+    }
     if (node && !backend_co_insert(be, node, errp)) {
         backend_co_free(be);
         return NULL;

@@ -4,7 +4,7 @@
  */
 #include "block/info.h"
 
-#include "core.h"
+#include "acct.h"
 #include "qapi/walk.h"
 #include "util/error.h"
 #include "util/loop.h"
@@ -259,6 +259,66 @@ BlockInfo *coroutine_fn info_co_drive(BlockBackend *be, GError **errp)
 
 /* --- counters --- */
 
+static BlockLatencyHistogramInfo *histogram_info(const AcctHistogram *h)
+{
+    BlockLatencyHistogramInfo *i;
+
+    if (!h) {
+        return NULL;
+    }
+    i = g_new0(BlockLatencyHistogramInfo, 1);
+    i->n_boundaries = h->n;
+    i->boundaries = g_memdup2(h->boundaries, (h->n + 1) * sizeof(*h->boundaries));
+    i->n_bins = h->n + 1;
+    i->bins = g_new0(uint64_t, h->n + 2);
+    for (size_t k = 0; k <= h->n; k++) {
+        i->bins[k] = h->bins[k];
+    }
+    return i;
+}
+
+static int64_t average_ns(const AcctSum *sum)
+{
+    return sum->count ? sum->total_ns / (int64_t)sum->count : 0;
+}
+
+static BlockDeviceTimedStats *interval_info(const AcctInterval *interval)
+{
+    BlockDeviceTimedStats *t = g_new0(BlockDeviceTimedStats, 1);
+    AcctSum sum[ACCT__MAX];
+    double elapsed_ns = (double)acct_interval_sum(interval, loop_now_ns(), sum);
+
+    t->interval_length = interval->length_s;
+    t->min_rd_latency_ns = sum[ACCT_READ].min_ns;
+    t->max_rd_latency_ns = sum[ACCT_READ].max_ns;
+    t->avg_rd_latency_ns = average_ns(&sum[ACCT_READ]);
+    t->min_wr_latency_ns = sum[ACCT_WRITE].min_ns;
+    t->max_wr_latency_ns = sum[ACCT_WRITE].max_ns;
+    t->avg_wr_latency_ns = average_ns(&sum[ACCT_WRITE]);
+    t->min_zone_append_latency_ns = sum[ACCT_ZONE_APPEND].min_ns;
+    t->max_zone_append_latency_ns = sum[ACCT_ZONE_APPEND].max_ns;
+    t->avg_zone_append_latency_ns = average_ns(&sum[ACCT_ZONE_APPEND]);
+    t->min_flush_latency_ns = sum[ACCT_FLUSH].min_ns;
+    t->max_flush_latency_ns = sum[ACCT_FLUSH].max_ns;
+    t->avg_flush_latency_ns = average_ns(&sum[ACCT_FLUSH]);
+    t->avg_rd_queue_depth = (double)sum[ACCT_READ].total_ns / elapsed_ns;
+    t->avg_wr_queue_depth = (double)sum[ACCT_WRITE].total_ns / elapsed_ns;
+    t->avg_zone_append_queue_depth = (double)sum[ACCT_ZONE_APPEND].total_ns / elapsed_ns;
+    return t;
+}
+
+static void add_details(BlockDeviceStats *d, const AcctStats *a)
+{
+    d->rd_latency_histogram = histogram_info(a->histogram[ACCT_READ]);
+    d->wr_latency_histogram = histogram_info(a->histogram[ACCT_WRITE]);
+    d->zone_append_latency_histogram = histogram_info(a->histogram[ACCT_ZONE_APPEND]);
+    d->flush_latency_histogram = histogram_info(a->histogram[ACCT_FLUSH]);
+    d->timed_stats = g_new0(BlockDeviceTimedStats *, a->n_intervals + 1);
+    for (size_t i = 0; i < a->n_intervals; i++) {
+        d->timed_stats[d->n_timed_stats++] = interval_info(&a->intervals[i]);
+    }
+}
+
 static void add_counters(BlockDeviceStats *d, const AcctStats *a)
 {
     d->rd_bytes = (int64_t)a->bytes[ACCT_READ];
@@ -282,7 +342,17 @@ static void add_counters(BlockDeviceStats *d, const AcctStats *a)
     d->unmap_total_time_ns = a->time_ns[ACCT_UNMAP];
     d->has_idle_time_ns = a->last_access_ns > 0;
     d->idle_time_ns = d->has_idle_time_ns ? loop_now_ns() - a->last_access_ns : 0;
-    d->account_invalid = d->account_failed = true;
+    d->account_invalid = a->account_invalid;
+    d->account_failed = a->account_failed;
+    add_details(d, a);
+}
+
+BlockDeviceStats *info_backend_counters(const BlockBackend *be)
+{
+    BlockDeviceStats *d = g_new0(BlockDeviceStats, 1);
+
+    add_counters(d, be->stats);
+    return d;
 }
 
 BlockStats *info_node_stats(const BlockNode *node)
@@ -314,7 +384,7 @@ BlockStats *info_drive_stats(const BlockBackend *be)
         s->stats = g_new0(BlockDeviceStats, 1);
     }
     s->device = g_strdup(backend_name(be));
-    add_counters(s->stats, &be->stats);
+    add_counters(s->stats, be->stats);
     return s;
 }
 

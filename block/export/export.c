@@ -11,6 +11,7 @@
 
 #include "block/backend.h"
 #include "block/driver.h"
+#include "block/info.h"
 #include "block/sockaddr.h"
 #include "nbd-server.h"
 #include "qapi/events.h"
@@ -164,6 +165,13 @@ const char *export_id_of_name(const char *name)
     return NULL;
 }
 
+BlockBackend *export_backend(const char *id)
+{
+    BlockExport *e = find_export(id);
+
+    return e ? e->be : NULL;
+}
+
 static BlockExportInfo *export_info(const BlockExport *e)
 {
     BlockExportInfo *info = g_new0(BlockExportInfo, 1);
@@ -173,6 +181,7 @@ static BlockExportInfo *export_info(const BlockExport *e)
     info->type = BLOCK_EXPORT_TYPE_NBD;
     info->node_name = g_strdup(node ? node->node_name : "");
     info->shutting_down = e->shutting_down;
+    info->stats = info_backend_counters(e->be);
     return info;
 }
 

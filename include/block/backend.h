@@ -95,6 +95,28 @@ void backend_fence(BlockBackend *be, int err);
 /** backend_in_flight() - admitted and not done */
 unsigned backend_in_flight(const BlockBackend *be);
 
+/* --- statistics: query-blockstats shows them --- */
+
+#define ACCT_BOUNDARIES_MAX 1024
+#define ACCT_INTERVALS_MAX  16
+
+typedef enum AcctType {
+    ACCT_READ,
+    ACCT_WRITE,
+    ACCT_ZONE_APPEND, /* counted once there are zones; QEMU's clients may set its histogram */
+    ACCT_FLUSH,
+    ACCT_UNMAP,
+    ACCT__MAX,
+} AcctType;
+
+/** acct_boundaries_are_valid() - ascending, none is 0, at most ACCT_BOUNDARIES_MAX */
+bool acct_boundaries_are_valid(const uint64_t *boundaries, size_t n);
+/** backend_set_histogram() - count latencies by valid @boundaries, in ns, anew. NULL: stop */
+void backend_set_histogram(BlockBackend *be, AcctType type, const uint64_t *boundaries, size_t n);
+
+/** backend_share_stats() - requests of @be count as those of @with, which may go before it */
+void backend_share_stats(BlockBackend *be, BlockBackend *with);
+
 /* --- drain --- */
 
 /**

@@ -56,6 +56,9 @@ void coroutine_fn export_co_del_all(void);
 /** export_id_of_name() - id of the NBD export called @name, NULL if there is none. Borrowed. */
 const char *export_id_of_name(const char *name);
 
+/** export_backend() - through which the clients of export @id make their requests, or NULL */
+BlockBackend *export_backend(const char *id);
+
 /** export_query() - the caller frees it */
 BlockExportInfoArray *export_query(void);
 

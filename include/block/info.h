@@ -29,6 +29,9 @@ BlockInfo *coroutine_fn info_co_drive(BlockBackend *be, GError **errp);
 BlockStats *info_drive_stats(const BlockBackend *be);
 BlockStats *info_node_stats(const BlockNode *node);
 
+/** info_backend_counters() - of one backend, whatever it is */
+BlockDeviceStats *info_backend_counters(const BlockBackend *be);
+
 /** info_graph_edges() - the value of x-debug-query-block-graph; a new reference */
 json_t *info_graph_edges(void);
 

@@ -123,6 +123,43 @@ class Block(unittest.TestCase):
         stats = self.c.cmd('query-blockstats', query_nodes=True)
         self.assertEqual({s['node-name'] for s in stats}, {'n0', 'r0'})
 
+    def histograms(self):
+        stats = self.c.cmd('query-blockstats')[0]['stats']
+        return {k.split('_latency_')[0]: stats[k] for k in stats if 'histogram' in k}
+
+    def test_latency_histograms(self):
+        self.hmp('drive_add 0 if=none,id=disk,driver=null-co,size=1M')
+
+        def hist(**args):
+            self.c.cmd('block-latency-histogram-set', id='disk', **args)
+
+        def error(**args):
+            return self.c.error('block-latency-histogram-set', **{'id': 'disk', **args})
+
+        self.assertEqual(self.histograms(), {})
+        self.assertEqual(error(id='nope'), "Device 'nope' not found")
+        for bad in ([0, 10], [10, 10], [20, 10], list(range(1, 1026))):
+            self.assertIn("Device 'disk' set read boundaries fail", error(boundaries=bad))
+        self.assertIn('boundaries', error(boundaries=[-1]))
+        self.assertIn('set flush boundaries fail',
+                      error(boundaries=[1], boundaries_flush=[2, 1]))
+        self.assertEqual(self.histograms(), {})
+
+        hist(boundaries=[1, 1000000000000])
+        self.hmp('qemu-io disk "read 0 512"')
+        want = {'boundaries': [1, 1000000000000], 'bins': [0, 1, 0]}
+        none = {'boundaries': [1, 1000000000000], 'bins': [0, 0, 0]}
+        self.assertEqual(self.histograms(),
+                         {'rd': want, 'wr': none, 'zone_append': none, 'flush': none})
+        hist(boundaries_write=[], boundaries_zap=[5])
+        self.assertEqual(self.histograms(),
+                         {'rd': want, 'wr': {'boundaries': [], 'bins': [0]},
+                          'zone_append': {'boundaries': [5], 'bins': [0, 0]}, 'flush': none})
+        hist(boundaries_read=[1])
+        self.assertEqual(self.histograms()['rd'], {'boundaries': [1], 'bins': [0, 0]})
+        hist()
+        self.assertEqual(self.histograms(), {})
+
     # --- drives and HMP ---
 
     def test_drives_by_hmp(self):
@@ -277,7 +314,10 @@ class Block(unittest.TestCase):
         self.c.cmd('block-export-add', writable=True, **add)
         self.c.error('block-export-add', **add)
         self.assertIn('use', self.c.error('blockdev-del', node_name='n0'))
-        self.assertEqual(self.c.cmd('query-block-exports'),
+        rows = self.c.cmd('query-block-exports')
+        for row in rows:
+            self.assertEqual(row.pop('stats')['rd_operations'], 0)
+        self.assertEqual(rows,
                          [{'id': 'e0', 'type': 'nbd', 'node-name': 'n0', 'shutting-down': False}])
         self.c.cmd('block-export-del', id='e0')
         self.c.wait_event('BLOCK_EXPORT_DELETED', id='e0')

@@ -140,9 +140,24 @@ class Exports(unittest.TestCase):
         self.assertIn('too long', self.c.error('block-export-add', name='x' * 4097, **add))
         self.assertIn('nope', self.c.error('block-export-add', type='nbd', id='e1',
                                            node_name='nope'))
-        self.assertEqual(self.c.cmd('query-block-exports'),
-                         [{'id': 'e0', 'type': 'nbd', 'node-name': 'disk',
-                           'shutting-down': False}])
+        (row,) = self.c.cmd('query-block-exports')
+        self.assertEqual(row.pop('stats')['rd_operations'], 0)
+        self.assertEqual(row, {'id': 'e0', 'type': 'nbd', 'node-name': 'disk',
+                               'shutting-down': False})
+
+    def test_requests_of_clients_are_counted(self):
+        self.add_disk()
+        self.start()
+        self.c.cmd('block-export-add', type='nbd', id='e0', node_name='disk', writable=True)
+        self.c.cmd('block-latency-histogram-set', id='e0', boundaries=[1])
+        raw = self.connect()
+        self.assertEqual(raw.request(1, 0, 512, bytes(512)), 0)
+        self.assertEqual(raw.request(3, 0, 0), 0)
+        (row,) = self.c.cmd('query-block-exports')
+        self.assertEqual(row['stats']['wr_operations'], 1)
+        self.assertEqual(row['stats']['wr_bytes'], 512)
+        self.assertEqual(row['stats']['flush_operations'], 1)
+        self.assertEqual(row['stats']['wr_latency_histogram'], {'boundaries': [1], 'bins': [0, 1]})
 
     def test_read_only_node(self):
         self.add_disk(read_only=True)

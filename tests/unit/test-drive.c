@@ -322,3 +322,152 @@ static void coroutine_fn test_reopen_backing(void)
     end();
 }
 LOOP_TEST("/reopen/backing", test_reopen_backing)
+
+/* --- statistics --- */
+
+static BlockDeviceStats *coroutine_fn counters(BlockBackend *be)
+{
+    return info_backend_counters(be);
+}
+
+static int coroutine_fn read_for(BlockBackend *be)
+{
+    char buf[512];
+
+    return backend_co_pread(be, 0, buf, sizeof(buf));
+}
+
+/* Virtual time: a request takes exactly what the node says. */
+static void coroutine_fn test_intervals(void)
+{
+    BlockBackend *be;
+    BlockDeviceTimedStats *t;
+
+    begin();
+    be = must_drive("driver=null-co,latency-ns=2000000,stats-intervals.0=8,stats-intervals.1=80");
+    for (int i = 0; i < 16; i++) {
+        g_assert_cmpint(read_for(be), ==, 0);
+        co_sleep_ns(NS_PER_S - 2 * NS_PER_MS);
+    }
+    g_autoptr(BlockDeviceStats) s = counters(be);
+    g_assert_cmpuint(s->n_timed_stats, ==, 2);
+    t = s->timed_stats[0];
+    g_assert_cmpint(t->interval_length, ==, 8);
+    g_assert_cmpint(t->min_rd_latency_ns, ==, 2 * NS_PER_MS);
+    g_assert_cmpint(t->max_rd_latency_ns, ==, 2 * NS_PER_MS);
+    g_assert_cmpint(t->avg_rd_latency_ns, ==, 2 * NS_PER_MS);
+    /* One request of 2 ms a second: 0.002, but for what is at the edges of the interval. */
+    g_assert_cmpfloat(t->avg_rd_queue_depth, >, 0.0015);
+    g_assert_cmpfloat(t->avg_rd_queue_depth, <, 0.0025);
+    g_assert_cmpint(t->min_wr_latency_ns, ==, 0);
+    g_assert_cmpfloat(t->avg_wr_queue_depth, ==, 0);
+    t = s->timed_stats[1];
+    g_assert_cmpint(t->interval_length, ==, 80);
+    g_assert_cmpfloat(t->avg_rd_queue_depth, >, 0.0019);
+    g_assert_cmpfloat(t->avg_rd_queue_depth, <, 0.0021);
+
+    /* What happened before the interval counts no more. */
+    co_sleep_ns(9 * NS_PER_S);
+    g_autoptr(BlockDeviceStats) later = counters(be);
+    g_assert_cmpint(later->timed_stats[0]->max_rd_latency_ns, ==, 0);
+    g_assert_cmpint(later->timed_stats[1]->max_rd_latency_ns, ==, 2 * NS_PER_MS);
+    g_assert_cmpint(later->rd_operations, ==, 16);
+    backend_co_free(be);
+    end();
+}
+VTEST("/drive/stats-intervals", test_intervals)
+
+static void coroutine_fn test_histogram(void)
+{
+    static const uint64_t bounds[] = {1 * NS_PER_MS, 2 * NS_PER_MS, 3 * NS_PER_MS};
+    BlockBackend *be;
+
+    begin();
+    be = must_drive("driver=null-co,latency-ns=2000000");
+    g_assert_cmpint(read_for(be), ==, 0);
+    for (size_t n = 0; n <= 3; n++) {
+        backend_set_histogram(be, ACCT_READ, bounds, n);
+        g_assert_cmpint(read_for(be), ==, 0);
+        g_autoptr(BlockDeviceStats) s = counters(be);
+        g_assert_cmpuint(s->rd_latency_histogram->n_boundaries, ==, n);
+        g_assert_cmpuint(s->rd_latency_histogram->n_bins, ==, n + 1);
+        for (size_t k = 0; k <= n; k++) {
+            /* 2 ms belong to the bin that begins there. */
+            g_assert_cmpuint(s->rd_latency_histogram->bins[k], ==, k == MIN(n, 2));
+        }
+        g_assert_null(s->wr_latency_histogram);
+    }
+    backend_set_histogram(be, ACCT_READ, NULL, 0);
+    g_autoptr(BlockDeviceStats) none = counters(be);
+    g_assert_null(none->rd_latency_histogram);
+    backend_co_free(be);
+    end();
+}
+VTEST("/drive/latency-histogram", test_histogram)
+
+/* Failed and refused requests count in times, or not. */
+static void coroutine_fn test_account(void)
+{
+    static const char opts[] =
+        "driver=blkdebug,image.driver=null-co,image.latency-ns=1000,"
+        "inject-error.0.event=none,inject-error.0.iotype=read,stats-intervals.0=8";
+    char buf[512];
+
+    begin();
+    for (int on = 0; on <= 1; on++) {
+        g_autofree char *all = g_strdup_printf(
+            "%s,stats-account-failed=%s,stats-account-invalid=%s", opts, on ? "on" : "off",
+            on ? "on" : "off");
+        BlockBackend *be = must_drive(all);
+
+        co_sleep_ns(NS_PER_S);
+        g_assert_cmpint(backend_co_pread(be, INT64_C(1) << 40, buf, 512), ==, -EIO);
+        g_autoptr(BlockDeviceStats) refused = counters(be);
+        g_assert_cmpint(refused->invalid_rd_operations, ==, 1);
+        g_assert_cmpint(refused->has_idle_time_ns, ==, on);
+        backend_set_histogram(be, ACCT_READ, (const uint64_t[]){1}, 1);
+        g_assert_cmpint(backend_co_pread(be, 0, buf, 512), ==, -EIO);
+        g_autoptr(BlockDeviceStats) s = counters(be);
+        g_assert_cmpint(s->failed_rd_operations, ==, 1);
+        g_assert_cmpint(s->rd_operations, ==, 0);
+        g_assert_cmpint(s->has_idle_time_ns, ==, on);
+        g_assert_cmpint(s->account_failed, ==, on);
+        g_assert_cmpint(s->account_invalid, ==, on);
+        /* The histogram shows every request that was made. */
+        g_assert_cmpuint(s->rd_latency_histogram->bins[0] + s->rd_latency_histogram->bins[1], ==,
+                         1);
+        backend_co_free(be);
+    }
+    end();
+}
+VTEST("/drive/stats-account", test_account)
+
+static void coroutine_fn test_interval_errors(void)
+{
+    static const struct {
+        const char *opts, *error;
+    } cases[] = {
+        {"stats-intervals.0=0", "Invalid interval length: 0"},
+        {"stats-intervals.0=x", "Invalid interval length: x"},
+        {"stats-intervals.0=-1", "Invalid interval length: -1"},
+        {"stats-intervals.0=1.5", "Invalid interval length: 1.5"},
+        {"stats-intervals.0=", "Invalid interval length: "},
+        {"stats-intervals.0=4294967296", "Invalid interval length: 4294967296"},
+        {"stats-intervals.1=10", "Invalid option stats-intervals.1"},
+        {"stats-intervals.x=10", "Invalid option stats-intervals.x"},
+        {"stats-account-failed=maybe",
+         "Parameter 'stats-account-failed' expects 'on' or 'off'"},
+    };
+
+    begin();
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *opts = g_strdup_printf("driver=null-co,%s", cases[i].opts);
+        GError *err = NULL;
+
+        g_assert_null(drive(opts, &err));
+        g_assert_cmpstr(err->message, ==, cases[i].error);
+        g_clear_error(&err);
+    }
+    end();
+}
+VTEST("/drive/stats-interval-errors", test_interval_errors)
