@@ -67,6 +67,18 @@ mirror_job_co_tolerate(Mirror *m, int r)
 /* --- from start to end --- */
 
 static int coroutine_fn
+mirror_job_co_find_dirty(Mirror *m)
+{
+    int r;
+
+    do {
+        r = mirror_co_find_dirty(m);
+        m->error_was_read = r < 0;
+    } while (mirror_job_co_tolerate(m, r));
+    return r;
+}
+
+static int coroutine_fn
 mirror_job_co_round(Mirror *m)
 {
     int r;
@@ -110,7 +122,7 @@ int coroutine_fn
 mirror_job_co_run(Job *job)
 {
     Mirror *m = mirror_of(job);
-    int r = mirror_co_find_dirty(m);
+    int r = mirror_job_co_find_dirty(m);
 
     if (r < 0) {
         job_set_error(job, g_strdup_printf("Cannot tell what has to be copied from node '%s': %s",

@@ -50,14 +50,13 @@ world_co_open(const char *fmt, ...)
     return node;
 }
 
-static Memdisk *coroutine_fn
-make_overlay(const ReplWorld *w, const char *what)
+Memdisk *coroutine_fn
+world_co_make_overlay(const char *file_name, int64_t length)
 {
     Memdisk *d = memdisk_new(&(MemdiskOptions){0});
-    g_autofree char *name = g_strdup_printf("%s-%s-file", w->name, what);
     g_autofree char *text = g_strdup_printf(
         "{'driver': 'qcow2', 'file': '%s', 'size': %" G_GINT64_FORMAT ", 'cluster-size': %s}",
-        name, w->length, OVERLAY_CLUSTER);
+        file_name, length, OVERLAY_CLUSTER);
     BlockdevCreateOptions *opts;
     GError *err = NULL;
     BlockNode *file;
@@ -69,7 +68,7 @@ make_overlay(const ReplWorld *w, const char *what)
     json = parse(text);
     opts = blockdev_create_options_from_json(json, &err);
     g_assert_no_error(err);
-    file = memdisk_open(d, name, NULL, &err);
+    file = memdisk_open(d, file_name, NULL, &err);
     g_assert_no_error(err);
     driver_find("qcow2")->co_create(opts, &err);
     g_assert_no_error(err);
@@ -77,6 +76,14 @@ make_overlay(const ReplWorld *w, const char *what)
     blockdev_create_options_free(opts);
     json_decref(json);
     return d;
+}
+
+static Memdisk *coroutine_fn
+make_overlay(const ReplWorld *w, const char *what)
+{
+    g_autofree char *name = g_strdup_printf("%s-%s-file", w->name, what);
+
+    return world_co_make_overlay(name, w->length);
 }
 
 static BlockBackend *coroutine_fn

@@ -53,6 +53,10 @@ ReplicationStage world_stage(const ReplWorld *w);
 /** world_co_wait_stage() - until it has left stage failover */
 void coroutine_fn world_co_wait_merged(ReplWorld *w);
 
+/** world_co_make_overlay() - a disk that holds an empty qcow2 image; @file is the name of a node
+ * that it needs meanwhile */
+Memdisk *coroutine_fn world_co_make_overlay(const char *file, int64_t length);
+
 /** world_co_open() - a node from JSON text in printf style; the test fails if that fails */
 BlockNode *coroutine_fn world_co_open(const char *fmt, ...) PRINTF(1, 2);
 

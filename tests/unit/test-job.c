@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The frame of jobs: every verb in every state answers as QMP says, and jobs
+ * that change the graph do it or leave it as it was.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "block/backend.h"
+#include "block/jobs/job-int.h"
+#include "block/jobs/job-verb.h"
+#include "memdisk.h"
+#include "qapi/event-sink.h"
+#include "replworld.h"
+#include "vtest.h"
+
+/* --- states and verbs, as documented --- */
+
+static const char *const permitted_in[JOB_VERB__MAX] = {
+    [JOB_VERB_CANCEL] = "created running paused ready standby waiting pending",
+    [JOB_VERB_PAUSE] = "created running paused ready standby",
+    [JOB_VERB_RESUME] = "created running paused ready standby",
+    [JOB_VERB_SET_SPEED] = "created running paused ready standby",
+    [JOB_VERB_CHANGE] = "created running paused ready standby",
+    [JOB_VERB_COMPLETE] = "ready standby",
+    [JOB_VERB_FINALIZE] = "pending",
+    [JOB_VERB_DISMISS] = "concluded",
+};
+
+static bool
+is_permitted(JobVerb verb, const char *status)
+{
+    g_auto(GStrv) states = g_strsplit(permitted_in[verb], " ", -1);
+
+    return g_strv_contains((const char *const *)states, status);
+}
+
+static void
+check_verbs(const Job *job)
+{
+    const char *status = job_status_str(job->status);
+
+    for (JobVerb v = 0; v < JOB_VERB__MAX; v++) {
+        g_autofree char *words = g_strdup_printf(
+            "Job 'j' in state '%s' cannot accept command verb '%s'", status, job_verb_str(v));
+        g_autoptr(GError) err = NULL;
+
+        g_assert_true(job_verb_allowed(job, v, &err) == is_permitted(v, status));
+        g_assert_true(!err == is_permitted(v, status));
+        g_assert_true(!err || g_str_equal(err->message, words));
+    }
+}
+
+/* --- a job that goes where the test wants it --- */
+
+typedef struct Plan {
+    bool ready, aborting; /* hold it there; neither: in running */
+} Plan;
+
+typedef struct Toy {
+    Plan plan;
+    bool go, completed, soft;
+} Toy;
+
+typedef struct Heard {
+    GString *states;
+    GString *events;
+} Heard;
+
+static void coroutine_fn
+toy_wait(Job *job)
+{
+    Toy *t = job->state;
+
+    while (!t->go && !t->completed && !t->soft && !job_is_cancelled(job)) {
+        job_co_pause_point(job);
+        if (!t->go && !t->completed && !t->soft) {
+            job_co_sleep(job, INT64_MAX);
+        }
+    }
+    job_co_pause_point(job);
+}
+
+static int coroutine_fn
+toy_co_run(Job *job)
+{
+    Toy *t = job->state;
+
+    if (t->plan.aborting) {
+        return -EIO;
+    }
+    if (t->plan.ready) {
+        job_ready(job);
+    }
+    toy_wait(job);
+    return job_is_cancelled(job) ? -ECANCELED : 0;
+}
+
+static int coroutine_fn
+toy_co_finish(Job *job, int ret)
+{
+    Toy *t = job->state;
+
+    while (t->plan.aborting && !t->go) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    return ret;
+}
+
+static bool
+toy_complete(Job *job, GError **errp)
+{
+    (void)errp;
+    ((Toy *)job->state)->completed = true;
+    return true;
+}
+
+static bool
+toy_soft_cancel(Job *job)
+{
+    ((Toy *)job->state)->soft = true;
+    return true;
+}
+
+static const JobDriver toy_driver = {
+    .type = JOB_TYPE_MIRROR,
+    .state_size = sizeof(Toy),
+    .co_run = toy_co_run,
+    .co_finish = toy_co_finish,
+    .complete = toy_complete,
+    .soft_cancel = toy_soft_cancel,
+};
+
+static void
+hear(const char *name, json_t *data, void *opaque)
+{
+    Heard *h = opaque;
+
+    if (strcmp(name, "JOB_STATUS_CHANGE") == 0) {
+        check_verbs(job_find("j")); /* also the states in which nothing waits */
+        g_string_append_printf(h->states, " %s",
+                               json_string_value(json_object_get(data, "status")));
+    } else {
+        g_string_append_printf(h->events, " %s", name);
+    }
+}
+
+/* --- what each verb does in each state that lasts --- */
+
+typedef struct Row {
+    const char *state;       /* where it is held */
+    const char *verb;        /* "soft" is cancel, not forced */
+    const char *states;      /* that follow */
+    const char *error;       /* or its words */
+} Row;
+
+#define ENDS    " waiting pending concluded null"
+#define CANCELS " aborting concluded null"
+
+static const Row rows[] = {
+    {"created", "cancel", " running" CANCELS, NULL},
+    {"created", "pause", " running paused", NULL},
+    {"created", "resume", "", "not paused"},
+    {"running", "cancel", CANCELS, NULL},
+    {"running", "soft", CANCELS, NULL},
+    {"running", "pause", " paused", NULL},
+    {"running", "resume", "", "not paused"},
+    {"running", "set-speed", "", NULL},
+    {"running", "change", "", "does not support change"},
+    {"paused", "cancel", " running" CANCELS, NULL},
+    {"paused", "pause", "", "already paused"},
+    {"paused", "resume", " running", NULL},
+    {"paused", "set-speed", "", NULL},
+    {"paused", "change", "", "does not support change"},
+    {"ready", "cancel", CANCELS, NULL},
+    {"ready", "soft", ENDS, NULL},
+    {"ready", "pause", " standby", NULL},
+    {"ready", "resume", "", "not paused"},
+    {"ready", "set-speed", "", NULL},
+    {"ready", "change", "", "does not support change"},
+    {"ready", "complete", ENDS, NULL},
+    {"standby", "cancel", " ready" CANCELS, NULL},
+    {"standby", "pause", "", "already paused"},
+    {"standby", "resume", " ready", NULL},
+    {"standby", "set-speed", "", NULL},
+    {"standby", "change", "", "does not support change"},
+    {"standby", "complete", "", NULL}, /* when it is resumed */
+    {"pending", "cancel", CANCELS, NULL},
+    {"pending", "finalize", " concluded null", NULL},
+    {"concluded", "dismiss", " null", NULL},
+};
+
+static Job *coroutine_fn
+job_in_state(const char *state)
+{
+    JobOptions o = {.id = "j", .manual_finalize = g_str_equal(state, "pending"),
+                    .manual_dismiss = g_str_equal(state, "concluded")};
+    Job *job = job_new(&toy_driver, &o, NULL);
+    Toy *t = job->state;
+
+    t->plan.ready = g_str_equal(state, "ready") || g_str_equal(state, "standby");
+    t->go = g_str_equal(state, "pending") || g_str_equal(state, "concluded");
+    if (!g_str_equal(state, "created")) {
+        job_start(job);
+        co_sleep_ns(NS_PER_MS);
+        if (g_str_equal(state, "paused") || g_str_equal(state, "standby")) {
+            g_assert_true(job_user_pause(job, NULL));
+            co_sleep_ns(NS_PER_MS);
+        }
+    }
+    g_assert_cmpstr(job_status_str(job->status), ==, state);
+    return job;
+}
+
+static bool
+apply(Job *job, const char *verb, GError **errp)
+{
+    if (g_str_equal(verb, "cancel") || g_str_equal(verb, "soft")) {
+        return job_cancel(job, g_str_equal(verb, "cancel")), true;
+    }
+    if (g_str_equal(verb, "pause")) {
+        return job_user_pause(job, errp);
+    }
+    if (g_str_equal(verb, "resume")) {
+        return job_user_resume(job, errp);
+    }
+    if (g_str_equal(verb, "set-speed")) {
+        return job_set_speed(job, 4096), job->speed_bytes_per_s == 4096;
+    }
+    if (g_str_equal(verb, "change")) {
+        return job_change(job, &(BlockJobChangeOptions){.id = (char *)"j"}, errp);
+    }
+    if (g_str_equal(verb, "complete")) {
+        return job_complete(job, errp);
+    }
+    if (g_str_equal(verb, "finalize")) {
+        return job_finalize(job), true;
+    }
+    g_assert_cmpstr(verb, ==, "dismiss");
+    return job_dismiss(job), true;
+}
+
+static void coroutine_fn
+check_row(const Row *row, Heard *h)
+{
+    Job *job = job_in_state(row->state);
+    g_autoptr(GError) err = NULL;
+
+    g_string_truncate(h->states, 0);
+    g_assert_true(apply(job, row->verb, &err) == !row->error);
+    if (row->error) {
+        g_assert_nonnull(strstr(err->message, row->error));
+    }
+    if (g_str_equal(row->state, "created") && !row->error) {
+        job_start(job);
+    }
+    co_sleep_ns(NS_PER_MS);
+    if (!g_str_equal(h->states->str, row->states)) {
+        g_error("%s in %s: then%s, not%s", row->verb, row->state, h->states->str, row->states);
+    }
+    if (job_find("j") && job->status == JOB_STATUS_CREATED) {
+        job_start(job);
+    }
+    if (job_find("j")) {
+        job_co_cancel(job);
+    }
+    g_assert_null(job_find("j"));
+}
+
+static void coroutine_fn
+test_verbs(void)
+{
+    Heard h = {g_string_new(NULL), g_string_new(NULL)};
+
+    event_sink_add(hear, &h);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        check_row(&rows[i], &h);
+    }
+    event_sink_remove(hear, &h);
+    g_string_free(h.states, TRUE);
+    g_string_free(h.events, TRUE);
+}
+
+/* Each permitted verb of each state that lasts has a row above. */
+static void
+test_rows_are_complete(void)
+{
+    static const char *const lasting[] = {"running", "paused", "ready", "standby", "pending",
+                                          "concluded"};
+
+    for (JobVerb v = 0; v < JOB_VERB__MAX; v++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(lasting); i++) {
+            bool found = false;
+
+            for (size_t k = 0; k < G_N_ELEMENTS(rows); k++) {
+                found |= g_str_equal(rows[k].state, lasting[i]) &&
+                         g_str_equal(rows[k].verb, job_verb_str(v));
+            }
+            if (!found && is_permitted(v, lasting[i])) {
+                g_error("no row for %s in %s", job_verb_str(v), lasting[i]);
+            }
+        }
+    }
+}
+
+static void coroutine_fn
+test_abort_refuses_verbs(void)
+{
+    Heard h = {g_string_new(NULL), g_string_new(NULL)};
+    JobOptions o = {.id = "j"};
+    Job *job;
+    Toy *t;
+
+    event_sink_add(hear, &h);
+    job = job_new(&toy_driver, &o, NULL);
+    t = job->state;
+    t->plan.aborting = true;
+    job_start(job);
+    co_sleep_ns(NS_PER_MS);
+    g_assert_cmpstr(job_status_str(job->status), ==, "aborting");
+    check_verbs(job);
+    t->go = true;
+    co_sleep_ns(2 * NS_PER_MS);
+    g_assert_null(job_find("j"));
+    g_assert_cmpstr(h.states->str, ==, " created running aborting concluded null");
+    g_assert_cmpstr(h.events->str, ==, " BLOCK_JOB_COMPLETED");
+    event_sink_remove(hear, &h);
+    g_string_free(h.states, TRUE);
+    g_string_free(h.events, TRUE);
+}
+
+/* --- the switch to the target --- */
+
+typedef struct Switch {
+    Memdisk *from, *to;
+    BlockNode *source, *target;
+    BlockBackend *guest;
+    bool ended;
+    int result;
+} Switch;
+
+#define LENGTH (1 * MiB)
+
+static BlockBackend *coroutine_fn
+make_user(BlockNode *node, Perm taken, Perm shared)
+{
+    BlockBackend *be = backend_new(NULL, (PermPair){taken, shared}, NULL, NULL, NULL);
+    GError *err = NULL;
+
+    backend_co_insert(be, node, &err);
+    g_assert_no_error(err);
+    return be;
+}
+
+static void coroutine_fn
+switch_done(int ret, void *opaque)
+{
+    Switch *s = opaque;
+
+    s->ended = true;
+    s->result = ret;
+}
+
+static void coroutine_fn
+mirror_and_complete(Switch *s, MirrorSyncMode sync)
+{
+    JobOptions o = {.id = "m", .done = switch_done, .opaque = s};
+    MirrorOptions m = {.sync = sync};
+    GError *err = NULL;
+    Job *job = mirror_co_start(&o, &m, s->source, s->target, &err);
+
+    g_assert_no_error(err);
+    while (!job_verb_allowed(job, JOB_VERB_COMPLETE, NULL)) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    g_assert_true(job_complete(job, NULL));
+    while (!s->ended) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    co_sleep_ns(NS_PER_MS);
+    g_assert_null(job_find("m"));
+}
+
+static void coroutine_fn
+switch_open(Switch *s, PermPair guest)
+{
+    s->from = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    memset(memdisk_data(s->from), 0x55, LENGTH);
+    s->source = memdisk_open(s->from, "source", NULL, NULL);
+    s->guest = make_user(s->source, guest.taken, guest.shared);
+}
+
+static void coroutine_fn
+switch_close(Switch *s)
+{
+    backend_co_free(s->guest);
+    node_co_unref(s->source);
+    node_co_unref(s->target);
+    memdisk_free(s->from);
+    memdisk_free(s->to);
+}
+
+/* A guest that wants to be the only writer. */
+static void coroutine_fn
+test_switch_exclusive_guest(void)
+{
+    Switch s = {0};
+
+    switch_open(&s, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE,
+                               PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED});
+    s.to = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    s.target = memdisk_open(s.to, "target", NULL, NULL);
+    mirror_and_complete(&s, MIRROR_SYNC_MODE_FULL);
+    g_assert_cmpint(s.result, ==, 0);
+    g_assert_true(backend_node(s.guest) == s.target);
+    world_co_check_range(s.guest, 0, LENGTH, 0x55);
+    switch_close(&s);
+}
+
+/* Somebody on the target does not let the guest do what it does: the job fails, all stays. */
+static void coroutine_fn
+test_switch_refused(void)
+{
+    BlockBackend *other;
+    Switch s = {0};
+
+    switch_open(&s, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE | PERM_WRITE_UNCHANGED, PERM_ALL});
+    s.to = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    s.target = memdisk_open(s.to, "target", NULL, NULL);
+    other = make_user(s.target, 0, PERM_ALL & ~PERM_WRITE_UNCHANGED);
+    mirror_and_complete(&s, MIRROR_SYNC_MODE_FULL);
+    g_assert_cmpint(s.result, ==, -EPERM);
+    g_assert_true(backend_node(s.guest) == s.source);
+    world_co_check_range(s.guest, 0, LENGTH, 0x55);
+    backend_co_free(other);
+    switch_close(&s);
+}
+
+/* An overlay of the source as the target: its backing link must not run through the job. */
+static void coroutine_fn
+test_switch_to_overlay(void)
+{
+    uint8_t byte = 0x66;
+    BlockNode *file;
+    Switch s = {0};
+
+    switch_open(&s, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL});
+    s.to = world_co_make_overlay("target-file", LENGTH);
+    file = memdisk_open(s.to, "target-file", NULL, NULL);
+    s.target = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"target\","
+                             "\"file\":\"target-file\",\"backing\":\"source\"}");
+    node_co_unref(file);
+    mirror_and_complete(&s, MIRROR_SYNC_MODE_NONE);
+    g_assert_cmpint(s.result, ==, 0);
+    g_assert_true(backend_node(s.guest) == s.target);
+    g_assert_true(node_backing(s.target) == s.source);
+    world_co_check_range(s.guest, 0, LENGTH, 0x55);
+    g_assert_cmpint(backend_co_pwrite(s.guest, 0, &byte, 1, 0), ==, 0);
+    world_co_check_range(s.guest, 0, 1, 0x66);
+    g_assert_cmphex(memdisk_data(s.from)[0], ==, 0x55);
+    switch_close(&s);
+}
+
+VTEST("/job/verbs", test_verbs)
+TEST("/job/rows-are-complete", test_rows_are_complete)
+VTEST("/job/abort-refuses-verbs", test_abort_refuses_verbs)
+VTEST("/job/switch/exclusive-guest", test_switch_exclusive_guest)
+VTEST("/job/switch/refused", test_switch_refused)
+VTEST("/job/switch/to-overlay", test_switch_to_overlay)
