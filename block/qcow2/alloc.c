@@ -144,16 +144,16 @@ void coroutine_fn qcow2_co_unalloc(Qcow2 *q, uint64_t host, uint64_t clusters)
 
 /* --- freeing --- */
 
-void qcow2_free(Qcow2 *q, uint64_t host, uint64_t bytes)
+void qcow2_free(Qcow2 *q, uint64_t host, uint64_t bytes, Qcow2FreeWhy why)
 {
-    Qcow2Range r = {ALIGN_DOWN(host, q->cluster_size), 0};
+    Qcow2Range r = {ALIGN_DOWN(host, q->cluster_size), 0, why};
 
     r.bytes = ALIGN_UP(host + bytes, q->cluster_size) - r.host;
     q->freed_bytes += r.bytes;
     if (q->freed->len > 0) {
         Qcow2Range *last = &g_array_index(q->freed, Qcow2Range, q->freed->len - 1);
 
-        if (last->host + last->bytes == r.host) {
+        if (last->host + last->bytes == r.host && last->why == why) {
             last->bytes += r.bytes;
             return;
         }
@@ -161,15 +161,15 @@ void qcow2_free(Qcow2 *q, uint64_t host, uint64_t bytes)
     g_array_append_val(q->freed, r);
 }
 
-void qcow2_free_entry(Qcow2 *q, uint64_t entry)
+void qcow2_free_entry(Qcow2 *q, uint64_t entry, Qcow2FreeWhy why)
 {
     uint64_t offset, bytes;
 
     if (entry & QCOW2_L2_COMPRESSED) {
         qcow2_compressed_extent(entry, q->cluster_bits, &offset, &bytes);
-        qcow2_free(q, offset, bytes);
+        qcow2_free(q, offset, bytes, why);
     } else if (entry & QCOW2_OFFSET_MASK) {
-        qcow2_free(q, entry & QCOW2_OFFSET_MASK, q->cluster_size);
+        qcow2_free(q, entry & QCOW2_OFFSET_MASK, q->cluster_size, why);
     }
 }
 
@@ -182,9 +182,9 @@ static int compare_ranges(const void *a, const void *b)
 
 /* Let the file forget the clusters from @first on; their counts are still up, so nobody uses them.
  */
-static void coroutine_fn discard_clusters(Qcow2 *q, uint64_t first, uint64_t n)
+static void coroutine_fn discard_clusters(Qcow2 *q, uint64_t first, uint64_t n, Qcow2FreeWhy why)
 {
-    if (n > 0 && q->discard_down) {
+    if (n > 0 && q->pass_discard[why]) {
         QCOW2_EVENT(q, "cluster_free");
         (void)!child_co_pdiscard(qcow2_file(q), (int64_t)(first << q->cluster_bits),
                                  (int64_t)(n << q->cluster_bits)); /* space only */
@@ -208,7 +208,7 @@ static int coroutine_fn lower(Qcow2 *q, const Qcow2Range *range)
             gone++;
             continue;
         }
-        discard_clusters(q, first + i - gone, gone);
+        discard_clusters(q, first + i - gone, gone, range->why);
         for (uint64_t k = i - gone; k < i && r == 0; k++) {
             r = qcow2_co_refcount_set(q, first + k, 0);
         }
@@ -236,7 +236,8 @@ static int coroutine_fn lower_batch(Qcow2 *q, GArray *ranges)
         int r;
 
         while (i + 1 < ranges->len &&
-               g_array_index(ranges, Qcow2Range, i + 1).host == range.host + range.bytes) {
+               g_array_index(ranges, Qcow2Range, i + 1).host == range.host + range.bytes &&
+               g_array_index(ranges, Qcow2Range, i + 1).why == range.why) {
             range.bytes += g_array_index(ranges, Qcow2Range, ++i).bytes;
         }
         r = lower(q, &range); /* what fails is a leak */

@@ -9,12 +9,17 @@
  */
 #include "qcow2.h"
 
+static guint slices_in(uint32_t slice_bytes, uint64_t max_bytes)
+{
+    return (guint)CLAMP(max_bytes / slice_bytes, 16, 1u << 24);
+}
+
 bool qcow2_cache_init(Qcow2Cache *c, uint32_t slice_bytes, uint64_t max_bytes,
                       const char *load_event)
 {
     *c = (Qcow2Cache){
         .slice_bytes = slice_bytes,
-        .max_slices = (guint)CLAMP(max_bytes / slice_bytes, 16, 1u << 24),
+        .max_slices = slices_in(slice_bytes, max_bytes),
         .load_event = load_event,
     };
     c->bucket_bits = g_bit_storage(c->max_slices);
@@ -77,6 +82,11 @@ static void link_slice(Qcow2Cache *c, Qcow2Slice *s)
     *p = s;
 }
 
+static bool may_go(const Qcow2Slice *s)
+{
+    return !s->dirty && !s->writing && !s->loading;
+}
+
 /* A slice that may be reused, unlinked; NULL if each is in use. */
 static Qcow2Slice *evict(Qcow2Cache *c)
 {
@@ -84,7 +94,7 @@ static Qcow2Slice *evict(Qcow2Cache *c)
         Qcow2Slice *s = g_ptr_array_index(c->slices, c->hand);
 
         c->hand = (c->hand + 1) % c->slices->len;
-        if (s->dirty || s->writing || s->loading) {
+        if (!may_go(s)) {
             continue;
         }
         if (!s->referenced) {
@@ -113,13 +123,59 @@ static Qcow2Slice *slice_new(Qcow2Cache *c)
     return s;
 }
 
-/* The slice could not be read: nobody shall find it. */
+/* Nobody shall find it any more. */
 static void discard_slice(Qcow2Cache *c, Qcow2Slice *s)
 {
     unlink_slice(c, s);
     g_ptr_array_remove_fast(c->slices, s);
     c->hand = c->slices->len ? c->hand % c->slices->len : 0;
     slice_free(s);
+}
+
+void qcow2_cache_resize(Qcow2Cache *c, uint64_t max_bytes)
+{
+    Qcow2Cache was = *c;
+    Qcow2Slice *s;
+
+    c->max_slices = slices_in(c->slice_bytes, max_bytes);
+    c->bucket_bits = g_bit_storage(c->max_slices);
+    c->buckets = g_try_new0(Qcow2Slice *, (gsize)1 << c->bucket_bits);
+    if (!c->buckets) { /* longer chains are only slower */
+        c->buckets = was.buckets;
+        c->bucket_bits = was.bucket_bits;
+    } else {
+        for (guint i = 0; i < c->slices->len; i++) {
+            link_slice(c, g_ptr_array_index(c->slices, i));
+        }
+        g_free(was.buckets);
+    }
+    while (c->slices->len > c->max_slices && (s = evict(c))) {
+        link_slice(c, s);
+        discard_slice(c, s);
+    }
+}
+
+bool qcow2_cache_clean(Qcow2Cache *c)
+{
+    bool more = false;
+
+    for (guint i = c->slices->len; i-- > 0;) {
+        Qcow2Slice *s = g_ptr_array_index(c->slices, i);
+
+        if (!may_go(s)) {
+            continue;
+        }
+        if (s->referenced) {
+            s->referenced = false;
+            more = true;
+        } else {
+            unlink_slice(c, s);
+            g_ptr_array_remove_index_fast(c->slices, i);
+            slice_free(s);
+        }
+    }
+    c->hand = 0;
+    return more;
 }
 
 static int coroutine_fn
@@ -144,6 +200,7 @@ fetch(Qcow2 *q, Qcow2Cache *c, uint64_t key, uint64_t host, Qcow2Slice **ret)
         discard_slice(c, s);
         return r;
     }
+    qcow2_clean_later(q);
     *ret = s;
     return 0;
 }

@@ -322,7 +322,7 @@ static int coroutine_fn check_once(Qcow2 *q, Check *c, bool fix_leaks, bool fix_
     q->checking = true;
     r = run(c);
     if (r == 0 && write) {
-        r = qcow2_co_commit(q);
+        r = qcow2_co_commit_all(q);
     }
     q->checking = false;
     g_free(c->refs);
@@ -394,7 +394,7 @@ qcow2_co_check(BlockNode *node, ImageCheck *ret, bool fix_leaks, bool fix_all, G
     if ((fix_leaks || fix_all) && node->flags.read_only) {
         return fail(errp, "Image is read-only");
     }
-    if (!node->flags.read_only && qcow2_co_commit(q) < 0) {
+    if (!node->flags.read_only && qcow2_co_commit_all(q) < 0) {
         return fail(errp, "The image could not be written back before the check");
     }
     if (!check_and_fix(q, &c, fix_leaks, fix_all, errp)) {

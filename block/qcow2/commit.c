@@ -21,7 +21,8 @@
  * writes that. At that moment every L2 entry's data has been written, and its
  * counts are in the copy or on their way. So: refcounts; [flush; refcount
  * table]; flush; L2; [flush; L1]; flush. Counts freed before the copy was made
- * may go down after that. R5, R6 and R9 are kept where they happen.
+ * may go down after that. With lazy refcounts the first step is left out: the
+ * dirty bit says so (R9). R5 and R6 are kept where they happen.
  */
 #include "qcow2.h"
 #include "scratch.h"
@@ -45,20 +46,20 @@ typedef struct Copies {
 /* Where a slice belongs now; 0: nowhere any more. */
 static uint64_t l2_slice_host(const Qcow2 *q, uint64_t key)
 {
-    uint32_t in_table_bits = q->cluster_bits - q->slice_bits;
+    uint32_t in_table_bits = q->cluster_bits - q->l2_slice_bits;
     uint64_t i = key >> in_table_bits;
     uint64_t table = i < q->h.l1_size ? q->l1[i] & QCOW2_OFFSET_MASK : 0;
 
-    return table ? table + ((key & ((UINT64_C(1) << in_table_bits) - 1)) << q->slice_bits) : 0;
+    return table ? table + ((key & ((UINT64_C(1) << in_table_bits) - 1)) << q->l2_slice_bits) : 0;
 }
 
 static uint64_t rb_slice_host(const Qcow2 *q, uint64_t key)
 {
-    uint32_t in_block_bits = q->cluster_bits - q->slice_bits;
+    uint32_t in_block_bits = q->cluster_bits - q->rb_slice_bits;
     uint64_t i = key >> in_block_bits;
     uint64_t block = i < q->rt_entries ? q->rt[i] : 0;
 
-    return block ? block + ((key & ((UINT64_C(1) << in_block_bits) - 1)) << q->slice_bits) : 0;
+    return block ? block + ((key & ((UINT64_C(1) << in_block_bits) - 1)) << q->rb_slice_bits) : 0;
 }
 
 static int compare_copies(const void *a, const void *b)
@@ -222,17 +223,20 @@ typedef struct Commit {
     uint64_t freed_bytes;
 } Commit;
 
-static bool commit_take(Qcow2 *q, Commit *c)
+/* @late: counts stay in memory. */
+static bool commit_take(Qcow2 *q, Commit *c, bool late)
 {
     *c = (Commit){0};
-    if (!copies_take(q, &q->rb, rb_slice_host, &c->rb)) {
+    if (!late && !copies_take(q, &q->rb, rb_slice_host, &c->rb)) {
         return false;
     }
     if (!copies_take(q, &q->l2, l2_slice_host, &c->l2)) {
         copies_drop(&q->rb, &c->rb, false);
         return false;
     }
-    c->rt = words_take(q->rt_dirty, q->rt, q->rt_entries);
+    if (!late) {
+        c->rt = words_take(q->rt_dirty, q->rt, q->rt_entries);
+    }
     c->l1 = words_take(q->l1_dirty, q->l1, q->h.l1_size);
     c->freed = q->freed;
     c->freed_bytes = q->freed_bytes;
@@ -308,8 +312,14 @@ bool qcow2_is_clean(const Qcow2 *q)
            q->rt_dirty->len == 0 && q->freed->len == 0;
 }
 
-int coroutine_fn qcow2_co_commit_locked(Qcow2 *q)
+static bool counts_are_dirty(const Qcow2 *q)
 {
+    return q->rb.dirty->len > 0 || q->rt_dirty->len > 0;
+}
+
+static int coroutine_fn commit_locked(Qcow2 *q, bool all)
+{
+    bool late = !all && q->lazy && counts_are_dirty(q);
     Commit c;
     int r;
 
@@ -317,8 +327,14 @@ int coroutine_fn qcow2_co_commit_locked(Qcow2 *q)
         QCOW2_EVENT(q, "flush_to_disk");
         return child_co_flush(qcow2_file(q));
     }
+    if (late) {
+        r = qcow2_co_set_incompatible(q, QCOW2_INCOMPAT_DIRTY, 0); /* R9 */
+        if (r < 0) {
+            return r;
+        }
+    }
     co_mutex_lock(&q->rb_write_lock);
-    if (!commit_take(q, &c)) {
+    if (!commit_take(q, &c, late)) {
         co_mutex_unlock(&q->rb_write_lock);
         return -ENOMEM;
     }
@@ -335,18 +351,47 @@ int coroutine_fn qcow2_co_commit_locked(Qcow2 *q)
         r = child_co_flush(qcow2_file(q));
     }
     commit_end(q, &c, r == 0);
+    qcow2_clean_later(q);
+    return r;
+}
+
+int coroutine_fn qcow2_co_commit_locked(Qcow2 *q)
+{
+    return commit_locked(q, true);
+}
+
+static int coroutine_fn commit_and_release(Qcow2 *q, bool all)
+{
+    int r;
+
+    CO_LOCK_GUARD(&q->commit_lock);
+    r = commit_locked(q, all);
+    if (r == 0 && q->quarantine) {
+        CO_LOCK_GUARD(&q->meta_lock);
+        (void)!qcow2_co_release(q); /* what could not be released leaks; the flush has happened */
+    }
     return r;
 }
 
 int coroutine_fn qcow2_co_commit(Qcow2 *q)
 {
-    int r;
+    return commit_and_release(q, false);
+}
 
-    CO_LOCK_GUARD(&q->commit_lock);
-    r = qcow2_co_commit_locked(q);
-    if (r == 0 && q->quarantine) {
-        CO_LOCK_GUARD(&q->meta_lock);
-        (void)!qcow2_co_release(q); /* what could not be released leaks; the flush has happened */
+int coroutine_fn qcow2_co_commit_all(Qcow2 *q)
+{
+    return commit_and_release(q, true);
+}
+
+int coroutine_fn qcow2_co_settle(Qcow2 *q)
+{
+    int r = qcow2_co_commit_all(q);
+
+    if (r == 0 && !qcow2_is_clean(q)) {
+        r = qcow2_co_commit_all(q); /* counts that the first one has lowered */
+    }
+    if (r == 0 && qcow2_is_clean(q) && !q->quarantine) {
+        r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY); /* R9 */
     }
     return r;
 }
@@ -358,7 +403,7 @@ int coroutine_fn qcow2_co_relieve(Qcow2 *q)
                q->rb.dirty->len <= q->rb.max_slices * 3 / 4 && q->freed_bytes <= 64 * MiB)) {
         return 0;
     }
-    return qcow2_co_commit(q);
+    return qcow2_co_commit_all(q);
 }
 
 int coroutine_fn qcow2_co_flush(BlockNode *node)

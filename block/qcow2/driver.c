@@ -50,39 +50,6 @@ bool coroutine_fn qcow2_co_become_writable(Qcow2 *q, GError **errp)
     return true;
 }
 
-/* --- options --- */
-
-static bool check_options(const BlockdevOptionsQcow2 *o, GError **errp)
-{
-    if (o->data_file) {
-        return fail(errp, "External data files are not supported");
-    }
-    if (o->encrypt) {
-        return fail(errp, "Encryption is not supported");
-    }
-    return true;
-}
-
-static void take_options(Qcow2 *q, const BlockdevOptionsQcow2 *o, const NodeFlags *flags)
-{
-    q->discard_down = o->has_pass_discard_request ? o->pass_discard_request : flags->unmap;
-    qcow2_set_guards(q, o->overlap_check);
-    q->want_scratch = o->has_metadata_policy && o->metadata_policy == QCOW2_METADATA_POLICY_SCRATCH;
-}
-
-static uint64_t l2_cache_bytes(const BlockdevOptionsQcow2 *o)
-{
-    if (o->has_l2_cache_size) {
-        return (uint64_t)o->l2_cache_size;
-    }
-    return o->has_cache_size ? (uint64_t)o->cache_size : 32 * (uint64_t)MiB;
-}
-
-static uint64_t rb_cache_bytes(const BlockdevOptionsQcow2 *o)
-{
-    return MAX(o->has_refcount_cache_size ? (uint64_t)o->refcount_cache_size : 0, (uint64_t)MiB);
-}
-
 /* --- life --- */
 
 static void describe_backing(BlockNode *node, const Qcow2Header *h)
@@ -108,14 +75,14 @@ static bool coroutine_fn qcow2_co_open(BlockNode *node, const BlockdevOptions *o
     const BlockdevOptionsQcow2 *o = &opts->u.qcow2;
     Qcow2 *q = qcow2_of(node);
 
-    if (!check_options(o, errp) || !node_co_open_child(node, "file", o->file, CHILD_IMAGE, errp)) {
+    if (!node_co_open_child(node, "file", o->file, CHILD_IMAGE, errp)) {
         return false;
     }
     q->node = node;
-    if (!qcow2_co_load(q, l2_cache_bytes(o), rb_cache_bytes(o), errp)) {
+    if (!qcow2_co_load(q, o, errp)) {
         return false;
     }
-    take_options(q, o, &node->flags);
+    qcow2_take_options(q, o, &node->flags);
     node->length = (int64_t)q->h.size;
     node->supported_zero_flags = REQ_MAY_UNMAP | REQ_NO_FALLBACK;
     if (!node->flags.read_only && !qcow2_co_become_writable(q, errp)) {
@@ -134,8 +101,7 @@ static void coroutine_fn qcow2_co_close(BlockNode *node)
         if (q->scratch) {
             (void)!scratch_co_end(q);
         } else {
-            (void)!qcow2_co_commit(q);
-            (void)!qcow2_co_commit(q); /* counts that the first one released */
+            (void)!qcow2_co_settle(q);
         }
     }
     scratch_free(q);
@@ -144,19 +110,29 @@ static void coroutine_fn qcow2_co_close(BlockNode *node)
 
 /* --- reopening --- */
 
+/* Slices have one length for as long as the image is open. */
+static bool check_reopen(const Qcow2 *q, const BlockdevOptionsQcow2 *o, GError **errp)
+{
+    return qcow2_check_options(q, o, errp) &&
+           (qcow2_l2_slice_bits(q, o) == q->l2_slice_bits ||
+            fail(errp, "Cannot change the option 'l2-cache-entry-size' of node '%s'",
+                 q->node->node_name));
+}
+
 static bool coroutine_fn qcow2_co_reopen_prepare(BlockNode *node, ReopenState *rs, GError **errp)
 {
     Qcow2 *q = qcow2_of(node);
+    const BlockdevOptionsQcow2 *o = rs->opts ? &rs->opts->u.qcow2 : NULL;
     int r = 0;
 
-    if (rs->opts && !check_options(&rs->opts->u.qcow2, errp)) {
+    if (o && !check_reopen(q, o, errp)) {
         return false;
     }
     if (!rs->flags.read_only && node->flags.read_only) {
         return check_writable(q, errp);
     }
     if (rs->flags.read_only && !node->flags.read_only && q->writable) {
-        r = q->scratch ? scratch_co_end(q) : qcow2_co_commit(q);
+        r = q->scratch ? scratch_co_end(q) : qcow2_co_settle(q);
     }
     return r == 0 || fail_errno(errp, -r, "Could not write back the image");
 }
@@ -166,7 +142,7 @@ static void qcow2_reopen_commit(BlockNode *node, ReopenState *rs)
     Qcow2 *q = qcow2_of(node);
 
     if (rs->opts) {
-        take_options(q, &rs->opts->u.qcow2, &rs->flags);
+        qcow2_take_options(q, &rs->opts->u.qcow2, &rs->flags);
     }
 }
 

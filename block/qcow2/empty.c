@@ -189,7 +189,7 @@ static int coroutine_fn free_table(Qcow2 *q, uint32_t i, uint8_t *table)
             return qcow2_co_corrupt(q, (q->l1[i] & QCOW2_OFFSET_MASK) + k, 8,
                                     "L2 entry %#" PRIx64 " is bad", entry);
         }
-        qcow2_free_entry(q, entry);
+        qcow2_free_entry(q, entry, QCOW2_FREE_ALWAYS);
     }
     return r;
 }
@@ -213,7 +213,7 @@ static int coroutine_fn free_everything(Qcow2 *q)
     redirty_l1(q);
     for (uint32_t i = 0; i < q->h.l1_size; i++) {
         if (q->l1[i]) {
-            qcow2_free(q, q->l1[i] & QCOW2_OFFSET_MASK, q->cluster_size);
+            qcow2_free(q, q->l1[i] & QCOW2_OFFSET_MASK, q->cluster_size, QCOW2_FREE_ALWAYS);
             q->l1[i] = 0;
         }
     }

@@ -78,7 +78,7 @@ static void set_geometry(Qcow2 *q)
 {
     q->cluster_bits = q->h.cluster_bits;
     q->cluster_size = UINT64_C(1) << q->cluster_bits;
-    q->slice_bits = MIN(q->cluster_bits, 12);
+    q->rb_slice_bits = MIN(q->cluster_bits, 12);
     q->l2_bits = q->cluster_bits - 3;
     q->rb_bits = q->cluster_bits + 3 - q->h.refcount_order;
     q->fresh_from = qcow2_file_end(q);
@@ -99,20 +99,20 @@ load_one(Qcow2 *q, uint64_t host, uint64_t entries, uint64_t **ret, const char *
     return true;
 }
 
-static bool make_caches(Qcow2 *q, uint64_t l2_bytes, uint64_t rb_bytes, GError **errp)
+static bool make_caches(Qcow2 *q, const BlockdevOptionsQcow2 *o, GError **errp)
 {
-    uint64_t all = MAX(DIV_ROUND_UP(q->h.size, q->cluster_size) * 8, UINT64_C(65536));
-    uint32_t slice_bytes = UINT32_C(1) << q->slice_bits;
+    uint64_t l2_bytes, rb_bytes;
 
-    if (!qcow2_cache_init(&q->l2, slice_bytes, MIN(all, l2_bytes), "l2_load") ||
-        !qcow2_cache_init(&q->rb, slice_bytes, rb_bytes, "refblock_load")) {
+    q->l2_slice_bits = qcow2_l2_slice_bits(q, o);
+    qcow2_cache_sizes(q, o, &l2_bytes, &rb_bytes);
+    if (!qcow2_cache_init(&q->l2, UINT32_C(1) << q->l2_slice_bits, l2_bytes, "l2_load") ||
+        !qcow2_cache_init(&q->rb, UINT32_C(1) << q->rb_slice_bits, rb_bytes, "refblock_load")) {
         return fail_errno(errp, ENOMEM, "Could not allocate the metadata caches");
     }
     return true;
 }
 
-bool coroutine_fn
-qcow2_co_load(Qcow2 *q, uint64_t l2_cache_bytes, uint64_t rb_cache_bytes, GError **errp)
+bool coroutine_fn qcow2_co_load(Qcow2 *q, const BlockdevOptionsQcow2 *o, GError **errp)
 {
     q->quarantine_tail = &q->quarantine;
     q->freed = g_array_new(FALSE, FALSE, sizeof(Qcow2Range));
@@ -123,17 +123,20 @@ qcow2_co_load(Qcow2 *q, uint64_t l2_cache_bytes, uint64_t rb_cache_bytes, GError
         return false;
     }
     set_geometry(q);
+    if (!qcow2_check_options(q, o, errp) || !make_caches(q, o, errp)) {
+        return false;
+    }
     if (!load_one(q, q->h.l1_offset, q->h.l1_size, &q->l1, "L1 table", errp)) {
         return false;
     }
     q->rt_entries = (uint32_t)(((uint64_t)q->h.reftable_clusters << q->cluster_bits) / 8);
     QCOW2_EVENT(q, "reftable_load");
-    return load_one(q, q->h.reftable_offset, q->rt_entries, &q->rt, "refcount table", errp) &&
-           make_caches(q, l2_cache_bytes, rb_cache_bytes, errp);
+    return load_one(q, q->h.reftable_offset, q->rt_entries, &q->rt, "refcount table", errp);
 }
 
 void qcow2_unload(Qcow2 *q)
 {
+    timer_cancel(&q->clean_timer);
     qcow2_cache_destroy(&q->l2);
     qcow2_cache_destroy(&q->rb);
     qcow2_meta_forget(q);

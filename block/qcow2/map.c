@@ -11,12 +11,12 @@
 
 static inline uint64_t slice_entries(const Qcow2 *q)
 {
-    return UINT64_C(1) << (q->slice_bits - 3);
+    return UINT64_C(1) << (q->l2_slice_bits - 3);
 }
 
 static inline uint64_t slice_key(const Qcow2 *q, uint64_t guest)
 {
-    return guest >> (q->cluster_bits + q->slice_bits - 3);
+    return guest >> (q->cluster_bits + q->l2_slice_bits - 3);
 }
 
 static inline uint64_t l1_entry(const Qcow2 *q, uint64_t guest)
@@ -121,7 +121,7 @@ static int coroutine_fn check_l1_entry(Qcow2 *q, uint64_t l1_index)
 static int coroutine_fn load_slice(Qcow2 *q, uint64_t guest, Qcow2Slice **ret)
 {
     uint64_t key = slice_key(q, guest);
-    uint32_t in_table_bits = q->cluster_bits - q->slice_bits;
+    uint32_t in_table_bits = q->cluster_bits - q->l2_slice_bits;
     uint64_t slice_in_table = key & ((UINT64_C(1) << in_table_bits) - 1);
     uint64_t host;
     int r;
@@ -134,7 +134,7 @@ static int coroutine_fn load_slice(Qcow2 *q, uint64_t guest, Qcow2Slice **ret)
     if (r < 0) {
         return r;
     }
-    host = (l1_entry(q, guest) & QCOW2_OFFSET_MASK) + (slice_in_table << q->slice_bits);
+    host = (l1_entry(q, guest) & QCOW2_OFFSET_MASK) + (slice_in_table << q->l2_slice_bits);
     return qcow2_cache_co_load(q, &q->l2, key, host, ret);
 }
 
@@ -203,7 +203,7 @@ int coroutine_fn qcow2_co_l2_set(Qcow2 *q, uint64_t guest, uint64_t entry, uint6
 int coroutine_fn qcow2_co_l2_table(Qcow2 *q, uint64_t l1_index, uint8_t *table)
 {
     uint64_t guest = l1_index << (q->cluster_bits + q->l2_bits);
-    uint64_t slice_bytes = UINT64_C(1) << q->slice_bits;
+    uint64_t slice_bytes = UINT64_C(1) << q->l2_slice_bits;
 
     for (uint64_t at = 0; at < q->cluster_size; at += slice_bytes) {
         Qcow2Slice *s;
@@ -275,7 +275,7 @@ static int coroutine_fn make_table(Qcow2 *q, uint64_t l1_index)
     set_l1(q, l1_index, host | QCOW2_COPIED);
     if (old) {
         qcow2_meta_remove(q, old);
-        qcow2_free(q, old, q->cluster_size);
+        qcow2_free(q, old, q->cluster_size, QCOW2_FREE_OTHER);
     }
     return 0;
 }

@@ -28,6 +28,7 @@
 #include "format.h"
 #include "set.h"
 #include "util/buf.h"
+#include "util/loop.h"
 #include "util/sync.h"
 
 typedef struct Qcow2 Qcow2;
@@ -35,7 +36,7 @@ typedef struct Scratch Scratch;
 
 /* --- cache.c: slices of L2 tables and refcount blocks --- */
 
-/* At most 4 KiB of a table: what is read and written at once. */
+/* A part of a table, 4 KiB if not told otherwise: what is read and written at once. */
 typedef struct Qcow2Slice {
     uint64_t key; /* place in the guest's (L2) or the host's (refcounts) address space */
     struct Qcow2Slice *chain; /* next in the hash bucket */
@@ -61,6 +62,11 @@ typedef struct Qcow2Cache {
 bool qcow2_cache_init(Qcow2Cache *c, uint32_t slice_bytes, uint64_t max_bytes,
                       const char *load_event) MUST_USE;
 void qcow2_cache_destroy(Qcow2Cache *c);
+/** qcow2_cache_resize() - from now on at most @max_bytes; what can go at once goes */
+void qcow2_cache_resize(Qcow2Cache *c, uint64_t max_bytes);
+/** qcow2_cache_clean() - drop what is clean and was not used since the last call
+ * Return: is there anything that the next call might drop? */
+bool qcow2_cache_clean(Qcow2Cache *c);
 /** qcow2_cache_drop() - forget all; nothing may be loading or being written */
 void qcow2_cache_drop(Qcow2Cache *c);
 
@@ -92,8 +98,16 @@ void qcow2_cache_dirty(Qcow2Cache *c, Qcow2Slice *s);
 
 /* --- the image --- */
 
+/* Why clusters are freed: decides whether the file below is told. */
+typedef enum Qcow2FreeWhy {
+    QCOW2_FREE_REQUEST, /* the guest discards them, or makes them zeroes */
+    QCOW2_FREE_OTHER,   /* something else takes their place */
+    QCOW2_FREE_ALWAYS,  /* the image becomes shorter or empty */
+} Qcow2FreeWhy;
+
 typedef struct Qcow2Range {
     uint64_t host, bytes;
+    Qcow2FreeWhy why;
 } Qcow2Range;
 
 /* Clusters whose last reference is gone, see rules R7 and R8. */
@@ -113,7 +127,7 @@ struct Qcow2 {
     Qcow2Header h;
     uint32_t cluster_bits;
     uint64_t cluster_size;
-    uint32_t slice_bits; /* log2 of a slice's bytes */
+    uint32_t l2_slice_bits, rb_slice_bits; /* log2 of a slice's bytes */
     uint32_t l2_bits;    /* log2 of entries of an L2 table */
     uint32_t rb_bits;    /* log2 of entries of a refcount block */
 
@@ -146,7 +160,11 @@ struct Qcow2 {
     bool half_empty;   /* emptying failed half-way: all requests fail, emptying may be repeated */
     bool checking;     /* do not mark the image corrupt: check reports it */
     bool want_scratch; /* metadata-policy=scratch: as soon as the image is empty */
-    bool discard_down; /* pass freed space on to the file */
+    bool pass_discard[QCOW2_FREE_ALWAYS + 1]; /* of freed space to the file */
+    bool discard_no_unref;                    /* what the guest discards keeps its cluster */
+    bool lazy; /* flushes leave refcounts in memory, under the dirty bit */
+    int64_t clean_ns; /* drop what the caches have not used for so long; 0: never */
+    LoopTimer clean_timer;
     Scratch *scratch;      /* NULL: the policy is off */
     CoQueue scratch_queue; /* requests that wait until it has been turned off */
 };
@@ -211,9 +229,8 @@ static inline int coroutine_fn qcow2_co_begin_change(Qcow2 *q)
 
 /* --- image.c --- */
 
-/** qcow2_co_load() - header and top-level tables; the caches are bounded by the two sizes */
-bool coroutine_fn
-qcow2_co_load(Qcow2 *q, uint64_t l2_cache_bytes, uint64_t rb_cache_bytes, GError **errp);
+/** qcow2_co_load() - header and top-level tables; checks @o, and makes the caches as it says */
+bool coroutine_fn qcow2_co_load(Qcow2 *q, const BlockdevOptionsQcow2 *o, GError **errp);
 void qcow2_unload(Qcow2 *q);
 /** qcow2_co_clear_autoclear() - unknown autoclear bits go before the first write */
 int coroutine_fn qcow2_co_clear_autoclear(Qcow2 *q);
@@ -236,6 +253,19 @@ qcow2_co_corrupt(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *fmt, ...
 int coroutine_fn qcow2_co_read_table(Qcow2 *q, uint64_t host, uint64_t *table, uint64_t entries);
 int coroutine_fn qcow2_co_write_table(Qcow2 *q, uint64_t host, const uint64_t *table,
                                       uint64_t entries, uint64_t bytes);
+
+/* --- options.c --- */
+
+/** qcow2_check_options() - what does not fit the image, once its header is known */
+bool qcow2_check_options(const Qcow2 *q, const BlockdevOptionsQcow2 *o, GError **errp);
+/** qcow2_take_options() - what may change while the image is open; @o has been checked */
+void qcow2_take_options(Qcow2 *q, const BlockdevOptionsQcow2 *o, const NodeFlags *flags);
+uint32_t qcow2_l2_slice_bits(const Qcow2 *q, const BlockdevOptionsQcow2 *o);
+/** qcow2_cache_sizes() - bytes for each cache */
+void qcow2_cache_sizes(const Qcow2 *q, const BlockdevOptionsQcow2 *o, uint64_t *ret_l2,
+                       uint64_t *ret_rb);
+/** qcow2_clean_later() - the caches have something that cache-clean-interval may drop */
+void qcow2_clean_later(Qcow2 *q);
 
 /* --- map.c: guest to host --- */
 
@@ -291,16 +321,21 @@ qcow2_co_alloc_locked(Qcow2 *q, uint64_t want, bool exact, uint64_t *ret_host, u
 /** qcow2_co_unalloc() - give back what nothing on disk or in memory has ever pointed at */
 void coroutine_fn qcow2_co_unalloc(Qcow2 *q, uint64_t host, uint64_t clusters);
 /** qcow2_free() - drop one reference of each cluster touched; takes effect as R7 and R8 say */
-void qcow2_free(Qcow2 *q, uint64_t host, uint64_t bytes);
+void qcow2_free(Qcow2 *q, uint64_t host, uint64_t bytes, Qcow2FreeWhy why);
 /** qcow2_free_entry() - the same for what an L2 entry points at */
-void qcow2_free_entry(Qcow2 *q, uint64_t entry);
+void qcow2_free_entry(Qcow2 *q, uint64_t entry, Qcow2FreeWhy why);
 /** qcow2_co_release() - let clusters out of quarantine; under meta_lock */
 int coroutine_fn qcow2_co_release(Qcow2 *q);
 void qcow2_forget_freed(Qcow2 *q);
 
 /* --- commit.c --- */
 
+/** qcow2_co_commit() - all that a flush promises: with lazy refcounts not the counts */
 int coroutine_fn MUST_USE qcow2_co_commit(Qcow2 *q);
+/** qcow2_co_commit_all() - the counts too; the dirty bit stays */
+int coroutine_fn MUST_USE qcow2_co_commit_all(Qcow2 *q);
+/** qcow2_co_settle() - everything is in the file, and the dirty bit is clear */
+int coroutine_fn MUST_USE qcow2_co_settle(Qcow2 *q);
 /** qcow2_co_commit_locked() - under commit_lock; releases no clusters, so meta_lock may be held */
 int coroutine_fn MUST_USE qcow2_co_commit_locked(Qcow2 *q);
 /** qcow2_co_relieve() - commit if much is waiting for it; the caller holds no lock */

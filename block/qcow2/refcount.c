@@ -14,7 +14,7 @@
 
 static uint32_t slice_count_bits(const Qcow2 *q)
 {
-    return q->slice_bits + 3 - q->h.refcount_order;
+    return q->rb_slice_bits + 3 - q->h.refcount_order;
 }
 
 static int coroutine_fn check_rt_entry(Qcow2 *q, uint64_t i)
@@ -47,7 +47,7 @@ static bool has_block(const Qcow2 *q, uint64_t cluster)
 static int coroutine_fn load_slice(Qcow2 *q, uint64_t cluster, Qcow2Slice **ret)
 {
     uint64_t key = cluster >> slice_count_bits(q);
-    uint32_t in_block_bits = q->cluster_bits - q->slice_bits;
+    uint32_t in_block_bits = q->cluster_bits - q->rb_slice_bits;
     uint64_t slice_in_block = key & ((UINT64_C(1) << in_block_bits) - 1);
     uint64_t i = cluster >> q->rb_bits;
     int r;
@@ -60,7 +60,8 @@ static int coroutine_fn load_slice(Qcow2 *q, uint64_t cluster, Qcow2Slice **ret)
     if (r < 0) {
         return r;
     }
-    return qcow2_cache_co_load(q, &q->rb, key, q->rt[i] + (slice_in_block << q->slice_bits), ret);
+    return qcow2_cache_co_load(q, &q->rb, key, q->rt[i] + (slice_in_block << q->rb_slice_bits),
+                               ret);
 }
 
 int coroutine_fn qcow2_co_refcount_get(Qcow2 *q, uint64_t cluster, uint64_t *ret)
@@ -215,7 +216,7 @@ static int coroutine_fn switch_table(Qcow2 *q, uint64_t host, uint64_t clusters)
     }
     q->h.reftable_offset = host;
     q->h.reftable_clusters = (uint32_t)clusters;
-    qcow2_free(q, old, old_bytes);
+    qcow2_free(q, old, old_bytes, QCOW2_FREE_OTHER);
     return 0;
 }
 
@@ -245,7 +246,7 @@ static int coroutine_fn count_placed(Qcow2 *q, const Cover *c)
 /* No block means counts of zero: let what is cached of block @i say so. */
 static void forget_block(Qcow2 *q, uint64_t i)
 {
-    uint32_t in_block_bits = q->cluster_bits - q->slice_bits;
+    uint32_t in_block_bits = q->cluster_bits - q->rb_slice_bits;
 
     for (guint n = 0; n < q->rb.slices->len; n++) {
         Qcow2Slice *s = g_ptr_array_index(q->rb.slices, n);

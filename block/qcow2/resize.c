@@ -50,7 +50,7 @@ static int coroutine_fn move_l1(Qcow2 *q, uint64_t *l1, uint32_t entries)
         return r;
     }
     if (old_bytes) {
-        qcow2_free(q, q->h.l1_offset, old_bytes);
+        qcow2_free(q, q->h.l1_offset, old_bytes, QCOW2_FREE_OTHER);
     }
     q->h.l1_offset = host;
     q->h.l1_size = entries;

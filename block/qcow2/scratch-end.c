@@ -163,7 +163,7 @@ static int coroutine_fn write_tables(Qcow2 *q)
         r = link_all(q);
     }
     if (r == 0) {
-        r = qcow2_co_commit(q);
+        r = qcow2_co_commit_all(q);
     }
     if (r == 0) {
         r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);

@@ -167,7 +167,7 @@ static int coroutine_fn link_clusters(Qcow2 *q, const Alloc *a, uint64_t *ret_li
             return r;
         }
         if (!a->reuse) {
-            qcow2_free_entry(q, old);
+            qcow2_free_entry(q, old, QCOW2_FREE_OTHER);
         }
     }
     *ret_linked = a->clusters;

@@ -12,35 +12,55 @@
 /* What the entry becomes; false: nothing changes. */
 static bool new_entry(const Qcow2 *q, uint64_t guest, uint64_t old, Qcow2Drop how, uint64_t *ret)
 {
-    bool shows_backing = guest < qcow2_backing_bytes(q);
-    Qcow2Type type = qcow2_entry_type(old);
+    bool keep = how == QCOW2_DROP_ZERO || q->discard_no_unref;
     uint64_t zero = q->h.version >= 3 ? QCOW2_L2_ZERO : 0;
+    Qcow2Type type = qcow2_entry_type(old);
 
-    switch (how) {
-    case QCOW2_DROP_FULL:
+    if (how == QCOW2_DROP_FULL) {
         *ret = 0;
-        break;
-    case QCOW2_DROP_DISCARD:
-        if (type == QCOW2_UNALLOCATED && !shows_backing) {
-            return false;
-        }
-        *ret = zero;
-        break;
-    case QCOW2_DROP_ZERO:
-        if (type == QCOW2_UNALLOCATED && !shows_backing) {
-            return false;
-        }
-        *ret = type == QCOW2_DATA && zero ? old | zero : zero;
-        if (type == QCOW2_ZERO_ALLOC) {
-            return false;
-        }
-        break;
+        return old != 0;
     }
+    if (type == QCOW2_UNALLOCATED && guest >= qcow2_backing_bytes(q)) {
+        return false;
+    }
+    if (keep && type == QCOW2_ZERO_ALLOC) {
+        return false;
+    }
+    *ret = keep && type == QCOW2_DATA && zero ? old | zero : zero;
     return *ret != old;
 }
 
+/* Host clusters whose entries say zero but keep them (discard-no-unref). */
+typedef struct Hole {
+    uint64_t host, bytes;
+} Hole;
+
+/*
+ * Under alloc_ranges, so that nobody has written into the clusters again: that
+ * would change their entries. The entries need not be on disk: whoever reads
+ * zeroes after a power cut reads what was asked for.
+ */
+static void coroutine_fn punch(Qcow2 *q, Hole *hole)
+{
+    if (hole->bytes > 0) {
+        QCOW2_EVENT(q, "cluster_free");
+        (void)!child_co_pdiscard(qcow2_file(q), (int64_t)hole->host,
+                                 (int64_t)hole->bytes); /* space only */
+        hole->bytes = 0;
+    }
+}
+
+static void coroutine_fn add_to_hole(Qcow2 *q, Hole *hole, uint64_t host)
+{
+    if (hole->host + hole->bytes != host) {
+        punch(q, hole);
+        hole->host = host;
+    }
+    hole->bytes += q->cluster_size;
+}
+
 /* One cluster, under alloc_ranges. */
-static int coroutine_fn drop_cluster(Qcow2 *q, uint64_t guest, Qcow2Drop how)
+static int coroutine_fn drop_cluster(Qcow2 *q, uint64_t guest, Qcow2Drop how, Hole *hole)
 {
     uint64_t old, entry = 0;
     int r = qcow2_co_l2_get(q, guest, &old);
@@ -52,10 +72,17 @@ static int coroutine_fn drop_cluster(Qcow2 *q, uint64_t guest, Qcow2Drop how)
     if (r == 0) {
         r = qcow2_co_l2_set(q, guest, entry, &old);
     }
-    if (r == 0 && (entry & QCOW2_OFFSET_MASK) == 0) {
-        qcow2_free_entry(q, old);
+    if (r < 0) {
+        return r;
     }
-    return r;
+    if ((entry & QCOW2_OFFSET_MASK) == 0) {
+        qcow2_free_entry(q, old,
+                         how == QCOW2_DROP_FULL ? QCOW2_FREE_ALWAYS : QCOW2_FREE_REQUEST);
+    } else if (how == QCOW2_DROP_DISCARD && entry & QCOW2_COPIED &&
+               q->pass_discard[QCOW2_FREE_REQUEST]) {
+        add_to_hole(q, hole, entry & QCOW2_OFFSET_MASK);
+    }
+    return 0;
 }
 
 /* May the whole range be skipped because nothing there would change? */
@@ -67,7 +94,8 @@ static bool nothing_to_do(const Qcow2 *q, const Qcow2Extent *e, uint64_t guest, 
     return how == QCOW2_DROP_FULL || guest >= qcow2_backing_bytes(q);
 }
 
-static int coroutine_fn drop_range(Qcow2 *q, uint64_t guest, uint64_t end, Qcow2Drop how)
+static int coroutine_fn
+drop_clusters(Qcow2 *q, uint64_t guest, uint64_t end, Qcow2Drop how, Hole *hole)
 {
     while (guest < end) {
         Qcow2Extent e;
@@ -78,7 +106,7 @@ static int coroutine_fn drop_range(Qcow2 *q, uint64_t guest, uint64_t end, Qcow2
         }
         if (!nothing_to_do(q, &e, guest, how)) {
             e.bytes = q->cluster_size;
-            r = drop_cluster(q, guest, how);
+            r = drop_cluster(q, guest, how, hole);
         }
         if (r < 0) {
             return r;
@@ -86,6 +114,15 @@ static int coroutine_fn drop_range(Qcow2 *q, uint64_t guest, uint64_t end, Qcow2
         guest += e.bytes;
     }
     return 0;
+}
+
+static int coroutine_fn drop_range(Qcow2 *q, uint64_t guest, uint64_t end, Qcow2Drop how)
+{
+    Hole hole = {0};
+    int r = drop_clusters(q, guest, end, how, &hole);
+
+    punch(q, &hole);
+    return r;
 }
 
 /* Pieces, so that a request for everything does not keep everybody out. */

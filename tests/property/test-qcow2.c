@@ -19,7 +19,7 @@ typedef struct World {
     Choices *c;
     Memdisk *disk, *below;
     Qcow2Disk base, img;
-    const char *options;
+    char *options; /* of the image, as JSON members */
     uint64_t sectors, below_sectors;
     unsigned cluster_bits;
     bool v2, scratch, leaks_allowed;
@@ -139,6 +139,28 @@ static void coroutine_fn create_disks(World *w)
     }
 }
 
+static char *choose_options(World *w)
+{
+    GString *s = g_string_new(",\"discard\":\"unmap\"");
+
+    if (w->scratch) {
+        g_string_append(s, ",\"metadata-policy\":\"scratch\"");
+    }
+    if (w->below_sectors) {
+        g_string_append(s, ",\"backing\":\"base\"");
+    }
+    if (!w->v2 && choose(w->c)) {
+        g_string_append(s, ",\"lazy-refcounts\":true");
+    }
+    if (!w->v2 && choose_in(w->c, 0, 3) == 0) {
+        g_string_append(s, ",\"discard-no-unref\":true");
+    }
+    if (choose_in(w->c, 0, 3) == 0) {
+        g_string_append(s, ",\"pass-discard-other\":true,\"l2-cache-entry-size\":512");
+    }
+    return g_string_free(s, FALSE);
+}
+
 static void coroutine_fn world_begin(World *w, Choices *c, bool scratch)
 {
     *w = (World){.c = c, .scratch = scratch};
@@ -146,13 +168,7 @@ static void coroutine_fn world_begin(World *w, Choices *c, bool scratch)
     w->sectors = choose_in(c, 1, MAX_SECTORS);
     w->v2 = choose(c);
     w->below_sectors = choose(c) ? choose_in(c, 1, MAX_SECTORS) : 0;
-    w->options =
-        scratch
-            ? (w->below_sectors
-                   ? ",\"discard\":\"unmap\",\"backing\":\"base\",\"metadata-policy\":\"scratch\""
-                   : ",\"discard\":\"unmap\",\"metadata-policy\":\"scratch\"")
-            : (w->below_sectors ? ",\"discard\":\"unmap\",\"backing\":\"base\""
-                                : ",\"discard\":\"unmap\"");
+    w->options = choose_options(w);
     for (uint64_t s = 0; s < w->sectors; s++) {
         w->now[s] = model_initial(w, s);
     }
@@ -169,6 +185,7 @@ static void coroutine_fn world_end(World *w)
         memdisk_free(w->below);
     }
     memdisk_free(w->disk);
+    g_free(w->options);
 }
 
 /* --- operations --- */
@@ -520,7 +537,7 @@ static void coroutine_fn script_begin(Script *s)
     *w = (World){
         .cluster_bits = 9,
         .sectors = MAX_SECTORS,
-        .options = ",\"discard\":\"unmap\",\"pass-discard-request\":false",
+        .options = g_strdup(",\"discard\":\"unmap\",\"pass-discard-request\":false"),
     };
     w->c = choices_of_seed((uint64_t)s->cut + 1);
     create_disks(w);
