@@ -64,7 +64,7 @@ static void hand_over(Listener *l, int fd)
     Accepted *a;
 
     if (s == NULL) {
-        trace("listener: connection dropped", fd, 0); /* out of epoll watches: nobody to tell */
+        trace("listener-dropped", fd, 0); /* out of epoll watches: nobody to tell */
         return;
     }
     a = g_new(Accepted, 1);
@@ -87,7 +87,7 @@ static void coroutine_fn listener_co_step(Listener *l)
     } else if (errno == EAGAIN) {
         loop_fd_co_wait_in(l->lfd);
     } else if (errno != EINTR && errno != ECONNABORTED) {
-        trace("listener: accept failed", errno, l->fd);
+        trace("listener-accept-failed", errno, l->fd);
         /* Woken early or not, we try again. */
         (void)!co_queue_wait_deadline(&l->wake, loop_now_ns() + NAP_NS);
     }

@@ -33,6 +33,7 @@ typedef struct TraceRing {
 
 static __thread TraceRing *ring;
 static __thread bool ring_gone;
+static int write_fd = -1; /* of selected events; set before other threads exist */
 static pthread_key_t ring_key;
 static pthread_once_t ring_once = PTHREAD_ONCE_INIT;
 
@@ -78,18 +79,6 @@ static int64_t trace_now_ns(void)
     }
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
-
-void trace(const char *event, uint64_t a, uint64_t b)
-{
-    TraceRing *r = likely(ring != NULL) ? ring : ring_make();
-
-    if (unlikely(r == NULL)) {
-        return;
-    }
-    r->events[r->next % RING_EVENTS] =
-        (TraceEvent){.name = event, .a = a, .b = b, .time_ns = trace_now_ns()};
-    r->next++;
 }
 
 /* --- the dump: nothing below may allocate, lock or format through stdio --- */
@@ -169,6 +158,30 @@ static void dump_event(const TraceEvent *e, int fd)
     line_hex(&l, e->a);
     line_hex(&l, e->b);
     line_write(&l, fd);
+}
+
+/* --- storing --- */
+
+void trace(const char *event, uint64_t a, uint64_t b)
+{
+    TraceRing *r = likely(ring != NULL) ? ring : ring_make();
+    TraceEvent e = {.name = event, .a = a, .b = b, .time_ns = trace_now_ns()};
+
+    if (unlikely(write_fd >= 0) && trace_is_selected(event)) {
+        dump_event(&e, write_fd);
+    }
+    if (likely(r != NULL)) {
+        r->events[r->next % RING_EVENTS] = e;
+        r->next++;
+    }
+}
+
+void trace_write_to(int fd)
+{
+    if (write_fd > STDERR_FILENO) {
+        close(write_fd);
+    }
+    write_fd = fd;
 }
 
 void trace_dump(int fd)

@@ -3,6 +3,8 @@
 
 import json
 import os
+import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import unittest
 
 from qmpclient import Client, Daemon, TANDEMD
 
+SOURCE = os.environ.get('TANDEM_SOURCE', os.path.join(os.path.dirname(__file__), '../..'))
 SANITIZED = b'__asan_init' in open(TANDEMD, 'rb').read()
 
 
@@ -36,6 +39,24 @@ class Options(unittest.TestCase):
             self.assertIn(b'--blockdev', done.stdout)
         for option in ('-V', '--version'):
             self.assertIn(b'tandemd version 0.', run(option).stdout)
+
+    def test_trace(self):
+        listed = set(run('-T', 'help').stdout.decode().split())
+        called = set()
+        for folder in ('util', 'block', 'monitor', 'image', 'tools'):
+            for path in pathlib.Path(SOURCE, folder).rglob('*.c'):
+                called |= set(re.findall(r'\btrace\("([^"]*)"', path.read_text()))
+        self.assertEqual(called, listed)
+        done = run('--trace', 'graph-commit', '-T', 'bdrv*', '--blockdev', 'null-co,node-name=n',
+                   'stray')
+        self.assertIn(b"warning: trace event 'bdrv*' does not exist", done.stderr)
+        self.assertEqual(self.fails('-T', 'x=1'), "-T x=1: Invalid parameter 'x'")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = pathlib.Path(scratch, 'trace')
+            self.fails('-T', f'graph-*,file={path}', '--blockdev', 'null-co,node-name=n', '--bad')
+            self.fails('-T', f'graph-*,file={path}', '--blockdev', 'null-co,node-name=n',
+                       '--blockdev', 'raw,node-name=r,file=n', '--blockdev', 'no')
+            self.assertIn(' graph-commit 0x', path.read_text())
 
     def test_bad_words(self):
         self.assertEqual(self.fails('stray'), "unexpected argument 'stray'")

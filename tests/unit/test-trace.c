@@ -51,6 +51,59 @@ static void test_dump_is_of_this_thread_and_oldest_first(void)
     g_assert_cmpstr(text, ==, "one 0x0 0x1;two 0xffffffffffffffff 0x10;");
 }
 
+/* --- selected events --- */
+
+static GString *warnings;
+
+static void collect(const char *text)
+{
+    g_string_append_printf(warnings, "%s;", text);
+}
+
+/* In a process of its own: a selection is for good. */
+static void test_selected_events_are_written(void)
+{
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, 0);
+        g_test_trap_assert_passed();
+        return;
+    }
+    g_autofree char *path = NULL, *list = NULL, *text = NULL, *arg = NULL;
+    g_auto(GStrv) lines = NULL;
+    GError *err = NULL;
+
+    warnings = g_string_new(NULL);
+    close(g_file_open_tmp("tandem-trace-XXXXXX", &path, NULL));
+    list = g_strconcat(path, ".events", NULL);
+    g_assert_true(g_file_set_contents(list, "# those of graphs\ngraph-*\n\n-drain-all-*\n", -1,
+                                      NULL));
+    arg = g_strdup_printf("drain-*,events=%s,enable=nope,file=%s", list, path);
+    g_assert_true(trace_option(arg, collect, &err));
+    g_assert_cmpstr(warnings->str, ==, "trace event 'nope' does not exist;");
+    trace("drain-begin", 1, 2);
+    trace("drain-all-begin", 1, 2);
+    trace("nbd-client-state", 1, 2);
+    trace("graph-commit", 3, 4);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    lines = g_strsplit(text, "\n", -1);
+    g_assert_cmpuint(g_strv_length(lines), ==, 3);
+    g_assert_true(g_str_has_suffix(lines[0], " drain-begin 0x1 0x2"));
+    g_assert_true(g_str_has_suffix(lines[1], " graph-commit 0x3 0x4"));
+
+    g_assert_false(trace_option("drain-*,fiel=x", collect, &err));
+    g_assert_cmpstr(err->message, ==, "Invalid parameter 'fiel'");
+    g_clear_error(&err);
+    g_assert_false(trace_option("drain-*,file=/no/such/folder", collect, &err));
+    g_assert_cmpstr(err->message, ==,
+                    "Could not open trace file '/no/such/folder': No such file or directory");
+    g_clear_error(&err);
+    g_assert_false(trace_option("events=/no/such/folder", collect, &err));
+    g_clear_error(&err);
+    unlink(path);
+    unlink(list);
+}
+TEST("/trace/selected-events-are-written", test_selected_events_are_written)
+
 static gpointer wrap_in_thread(gpointer unused)
 {
     for (uint64_t i = 0; i < 10000; i++) {

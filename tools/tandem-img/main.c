@@ -95,7 +95,7 @@ static int run_command(const Command *c, int argc, char **argv)
 static int print_help(void)
 {
     printf("tandem-img version %s\n"
-           "usage: tandem-img [-h|-V] command [command options]\n"
+           "usage: tandem-img [-h|-V] [-T PATTERN[,file=PATH]] command [command options]\n"
            "Disk image utility\n\nCommands:\n",
            TANDEM_VERSION);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
@@ -135,11 +135,46 @@ static bool asks_for_help(int argc, char **argv)
     return false;
 }
 
+static void warn_of_trace(const char *text)
+{
+    img_error("warning: %s", text);
+}
+
+/* "-T PATTERN", "--trace PATTERN" or "--trace=PATTERN" before the command; how many words. */
+static int take_trace(char **argv)
+{
+    GError *err = NULL;
+    const char *arg = argv[1];
+    int words = 2;
+
+    if (g_str_has_prefix(argv[0], "--trace=")) {
+        arg = argv[0] + strlen("--trace=");
+        words = 1;
+    } else if (strcmp(argv[0], "-T") != 0 && strcmp(argv[0], "--trace") != 0) {
+        return 0;
+    }
+    if (!arg) {
+        img_usage("option '%s' requires an argument", argv[0]);
+    }
+    if (trace_help(arg, stdout)) {
+        exit(EXIT_SUCCESS);
+    }
+    if (!trace_option(arg, warn_of_trace, &err)) {
+        exit(img_report(err, "%s", ""));
+    }
+    return words;
+}
+
 int main(int argc, char **argv)
 {
-    const char *first = argc > 1 ? argv[1] : NULL;
+    const char *first;
     const Command *c;
 
+    for (int n; argc > 1 && (n = take_trace(argv + 1)) > 0;) {
+        argc -= n;
+        argv += n;
+    }
+    first = argc > 1 ? argv[1] : NULL;
     if (!first) {
         img_usage("Not enough arguments");
     }

@@ -257,6 +257,7 @@ static void NORETURN print_help(void)
            "  -t, --cache=MODE         none, writeback (default), writethrough, directsync,\n"
            "                           unsafe\n"
            "  -d, --discard=MODE       ignore, unmap (default)\n"
+           "  -T, --trace PATTERN      write events as they happen; 'help' lists them\n"
            "  -U, --force-share        leave out what keeps others away\n"
            "  -h, --help               print this and exit\n"
            "  -V, --version            print the version and exit\n"
@@ -286,6 +287,11 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
+static void warn_of_trace(const char *text)
+{
+    fprintf(stderr, PROGRAM ": warning: %s\n", text);
+}
+
 static void take_option(Tool *t, int opt)
 {
     GError *err = NULL;
@@ -304,6 +310,14 @@ static void take_option(Tool *t, int opt)
         return;
     case OPT_IMAGE_OPTS:
         t->spec.image_opts = true;
+        return;
+    case 'T':
+        if (trace_help(optarg, stdout)) {
+            exit(EXIT_SUCCESS);
+        }
+        if (!trace_option(optarg, warn_of_trace, &err)) {
+            die("%s", err->message);
+        }
         return;
     case OPT_OBJECT:
         die("Option '%s' is not supported", "--object");

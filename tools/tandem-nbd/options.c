@@ -13,6 +13,7 @@
 
 #include "block/nbd/proto.h"
 #include "util/error.h"
+#include "util/trace.h"
 
 enum {
     OPT_CACHE = 256,
@@ -61,11 +62,11 @@ static const struct option long_options[] = {
     {"tls-authz", required_argument, NULL, OPT_REFUSED},
     {"tls-hostname", required_argument, NULL, OPT_REFUSED},
     {"selinux-label", required_argument, NULL, OPT_REFUSED},
-    {"trace", required_argument, NULL, OPT_REFUSED},
+    {"trace", required_argument, NULL, 'T'},
     {NULL, 0, NULL, 0},
 };
 
-static const char short_options[] = ":hVb:p:k:e:tx:D:rAf:nvL" /* and refused: */ "o:sl:B:c:dT:";
+static const char short_options[] = ":hVb:p:k:e:tx:D:rAf:nvLT:" /* and refused: */ "o:sl:B:c:d";
 
 static void NORETURN print_help(void)
 {
@@ -104,6 +105,8 @@ static void NORETURN print_help(void)
            "      --detect-zeroes=MODE   off (default), on, unmap\n"
            "\n"
            "Process:\n"
+           "  -T, --trace=PATTERN[,file=PATH]\n"
+           "                             write events as they happen; 'help' lists them\n"
            "      --fork                 go to the background once clients can connect\n"
            "      --pid-file=PATH        write the process id there\n");
     exit(EXIT_SUCCESS);
@@ -231,6 +234,11 @@ static bool refuse(int argc, char **argv, const char *why, GError **errp)
     return fail(errp, "Option '%s' %s", arg, why);
 }
 
+static void warn_of_trace(const char *text)
+{
+    fprintf(stderr, "tandem-nbd: warning: %s\n", text);
+}
+
 static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GError **errp)
 {
     if (take_text_option(opt, o) || take_switch(opt, o)) {
@@ -241,6 +249,11 @@ static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GErro
         print_help();
     case 'V':
         print_version();
+    case 'T':
+        if (trace_help(optarg, stdout)) {
+            exit(EXIT_SUCCESS);
+        }
+        return trace_option(optarg, warn_of_trace, errp);
     case 'e':
         return take_number(optarg, "shared device number", &o->shared, errp);
     case OPT_HANDSHAKE_LIMIT:

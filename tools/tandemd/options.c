@@ -7,6 +7,7 @@
  * difference, as in QEMU.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/blockdev.h"
@@ -19,6 +20,7 @@
 #include "qapi/walk.h"
 #include "tandemd.h"
 #include "util/error.h"
+#include "util/trace.h"
 
 typedef struct Option {
     const char *name; /* without dashes */
@@ -70,6 +72,21 @@ early_poller(Early *ret, const char *arg, GError **errp)
         return fail(errp, "there is no poller '%s'; there are auto, io_uring and epoll", arg);
     }
     return true;
+}
+
+static void
+warn_of_trace(const char *text)
+{
+    fprintf(stderr, "%s: warning: %s\n", PROGRAM, text);
+}
+
+static bool
+early_trace(Early *ret, const char *arg, GError **errp)
+{
+    if (trace_help(arg, stdout)) {
+        exit(EXIT_SUCCESS);
+    }
+    return trace_option(arg, warn_of_trace, errp);
 }
 
 /* --- monitors --- */
@@ -242,6 +259,9 @@ static const Option options[] = {
     { "qmp-pretty", "", NULL, .apply = apply_qmp_pretty },
     { "name", "NAME", "what query-name answers", .apply = apply_name },
     { "S", NULL, "query-status says 'paused' until cont", .apply = apply_stopped },
+    { "trace", "PATTERN[,file=PATH]", "write events as they happen; 'help' lists them",
+      .early = early_trace },
+    { "T", "PATTERN", NULL, .early = early_trace },
     { "pidfile", "PATH", "write and lock a file with the process number",
       .early = early_pidfile },
     { "daemonize", NULL, "go to the background once everything above is done",
