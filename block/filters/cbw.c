@@ -330,30 +330,15 @@ const BlockDriver driver_copy_before_write = {
 
 /* --- inserted at run time --- */
 
-/* The edges into @source that must keep pointing at it: those from @target down. */
-static BlockChild **
-cbw_edges_below(BlockNode *source, BlockNode *target)
-{
-    GPtrArray *keep = g_ptr_array_new();
-
-    for (BlockChild *e = source->first_parent; e; e = e->next_parent) {
-        if (e->parent && node_is_ancestor(target, e->parent)) {
-            g_ptr_array_add(keep, e);
-        }
-    }
-    g_ptr_array_add(keep, NULL);
-    return (BlockChild **)g_ptr_array_free(keep, FALSE);
-}
-
 static bool coroutine_fn
 cbw_co_link(BlockNode *cbw, BlockNode *source, BlockNode *target, GError **errp)
 {
-    g_autofree BlockChild **keep = cbw_edges_below(source, target);
     GraphTx *tx = graph_tx_new();
 
     graph_tx_attach(tx, cbw, "file", source, CHILD_FILTERED);
     graph_tx_attach(tx, cbw, "target", target, CHILD_DATA);
-    graph_tx_replace_node(tx, source, cbw, keep);
+    /* Edges below the target keep pointing at the source: that is what it copies for. */
+    graph_tx_replace_node(tx, source, cbw, NULL);
     return graph_tx_co_commit(tx, errp);
 }
 

@@ -2,6 +2,10 @@
 /*
  * Reading by vote: ask every child, let equal answers form a group, and give
  * the guest the largest group if it reaches the threshold.
+ *
+ * A write that is under way on some children makes healthy ones differ. So a vote
+ * that is not unanimous is repeated while no write to the range runs; only that
+ * one finds anybody guilty, and its correction cannot undo what the guest writes.
  */
 #include <errno.h>
 #include <glib.h>
@@ -140,20 +144,54 @@ ballots_co_judge(BlockNode *node, Ballot *ballots, IoVec iov)
     return 0;
 }
 
+static void coroutine_fn
+ballots_co_read(Ballot *ballots, size_t n)
+{
+    CoGroup group = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        co_group_spawn(&group, ballot_co_read, &ballots[i]);
+    }
+    (void)co_group_wait(&group); /* each ballot keeps its own result */
+}
+
+/* All children that have answered say the same. */
+static bool
+ballots_are_unanimous(const Ballot *ballots, size_t n)
+{
+    const Ballot *first = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        if (ballots[i].ret < 0) {
+            continue;
+        }
+        first = first ? first : &ballots[i];
+        if (memcmp(first->buf, ballots[i].buf, first->bytes) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int coroutine_fn
 quorum_co_vote(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
 {
-    const QuorumState *s = node->state;
+    QuorumState *s = node->state;
     Ballot ballots[QUORUM_MAX_CHILDREN] = {0};
-    CoGroup group = {0};
     int r = -ENOMEM;
 
     if (ballots_alloc(s, ballots, offset, iov.bytes, flags)) {
-        for (size_t i = 0; i < s->n; i++) {
-            co_group_spawn(&group, ballot_co_read, &ballots[i]);
+        ballots_co_read(ballots, s->n);
+        if (ballots_are_unanimous(ballots, s->n)) {
+            r = ballots_co_judge(node, ballots, iov);
+        } else {
+            CoRange range;
+
+            co_range_lock(&s->writing, &range, offset, iov.bytes, CO_RANGE_EXCLUSIVE);
+            ballots_co_read(ballots, s->n);
+            r = ballots_co_judge(node, ballots, iov);
+            co_range_unlock(&s->writing, &range);
         }
-        (void)co_group_wait(&group); /* each ballot keeps its own result */
-        r = ballots_co_judge(node, ballots, iov);
     }
     for (size_t i = 0; i < s->n; i++) {
         if (ballots[i].buf) {

@@ -162,8 +162,12 @@ quorum_co_write(BlockNode *node, QuorumWrite w)
 {
     QuorumState *s = node->state;
     QuorumPart parts[QUORUM_MAX_CHILDREN];
+    CoRange range;
 
+    /* The core keeps overlapping writes apart already; nobody compares children with fifo. */
+    co_range_lock(&s->writing, &range, w.offset, s->fifo ? 0 : w.bytes, CO_RANGE_SHARED);
     quorum_co_run_parts(s, &w, parts);
+    co_range_unlock(&s->writing, &range);
     return quorum_judge(node, &w, parts);
 }
 
@@ -391,7 +395,8 @@ quorum_check_options(const BlockdevOptionsQuorum *o, GError **errp)
         return fail(errp, "threshold may not exceed children count");
     }
     if (o->has_blkverify && o->blkverify) {
-        return fail(errp, "Option 'blkverify' of quorum is not supported");
+        return fail(errp, "Option 'blkverify' of quorum is not supported: with two children and a"
+                          " threshold of 2 a mismatch is an error and QUORUM_FAILURE anyway");
     }
     return true;
 }

@@ -455,23 +455,6 @@ mirror_co_attach(Mirror *m, BlockNode *source, BlockNode *target, GError **errp)
            backend_co_insert(m->target, target, errp);
 }
 
-/* The edges into @source that stay: the job's own, and those of nodes that the target stands on,
- * which would else stand on the filter. */
-static BlockChild **
-mirror_edges_to_keep(Mirror *m, BlockNode *source)
-{
-    GPtrArray *keep = g_ptr_array_new();
-
-    g_ptr_array_add(keep, backend_root(m->source));
-    for (BlockChild *e = source->first_parent; e; e = e->next_parent) {
-        if (e->parent && node_is_ancestor(backend_node(m->target), e->parent)) {
-            g_ptr_array_add(keep, e);
-        }
-    }
-    g_ptr_array_add(keep, NULL);
-    return (BlockChild **)g_ptr_array_free(keep, FALSE);
-}
-
 static void
 mirror_linked(void *opaque)
 {
@@ -489,7 +472,7 @@ mirror_linked(void *opaque)
 static bool coroutine_fn
 mirror_co_insert_filter(Mirror *m, BlockNode *source, GError **errp)
 {
-    g_autofree BlockChild **keep = mirror_edges_to_keep(m, source);
+    BlockChild *const keep[] = {backend_root(m->source), NULL};
     GraphTx *tx = graph_tx_new();
 
     graph_tx_attach(tx, m->filter, "file", source, CHILD_FILTERED);
