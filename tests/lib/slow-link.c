@@ -11,7 +11,6 @@
  * what is on the wire arrives a delay later. A receiver that does not read stops
  * the sender, as it does on a real wire. Prints "ready" when it listens.
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
