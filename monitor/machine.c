@@ -12,6 +12,9 @@ static struct Machine {
     bool stopped;
     ShutdownCause cause;
     CoQueue waiting; /* for a cause */
+    unsigned quitting;
+    bool exports_gone;
+    CoQueue leaving; /* for exports_gone */
 } machine;
 
 bool
@@ -55,6 +58,30 @@ machine_request_shutdown(ShutdownCause cause)
         machine.cause = cause;
         co_queue_wake_all(&machine.waiting);
     }
+}
+
+void coroutine_fn
+machine_co_quit(ShutdownCause cause)
+{
+    machine_request_shutdown(cause);
+    machine.quitting++;
+    while (!machine.exports_gone) {
+        co_queue_wait(&machine.leaving);
+    }
+}
+
+unsigned
+machine_quitting(void)
+{
+    return machine.quitting;
+}
+
+void
+machine_exports_gone(void)
+{
+    machine.exports_gone = true;
+    machine.quitting = 0;
+    co_queue_wake_all(&machine.leaving);
 }
 
 ShutdownCause

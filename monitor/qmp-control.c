@@ -73,7 +73,7 @@ bool coroutine_fn
 qmp_quit(GError **errp)
 {
     chardevs_stop();
-    machine_request_shutdown(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
+    machine_co_quit(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
     return true;
 }
 

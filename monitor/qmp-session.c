@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "event-route.h"
+#include "monitor/machine.h"
 #include "qapi/events.h"
 #include "qapi/json.h"
 #include "util/error.h"
@@ -356,9 +357,9 @@ qmp_sessions_stop(void)
 bool coroutine_fn
 qmp_sessions_co_wait_commands(int64_t deadline_ns)
 {
-    while (running) {
+    while (running > machine_quitting()) { /* those wait for what comes after this */
         if (!co_queue_wait_deadline(&one_gone, deadline_ns)) {
-            return running == 0;
+            return running <= machine_quitting();
         }
     }
     return true;

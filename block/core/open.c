@@ -37,6 +37,19 @@ void block_set_warning(void (*fn)(const char *text))
     warn_fn = fn;
 }
 
+void block_warn(const char *format, ...)
+{
+    if (warn_fn) {
+        g_autofree char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        text = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        warn_fn(text);
+    }
+}
+
 /* --- one node --- */
 
 /* What a user knows the node by; NULL if nobody gave it a name. */
@@ -452,9 +465,7 @@ static void warn_raw(const char *filename)
         "         Specify the 'raw' format explicitly to remove the restrictions.",
         filename);
 
-    if (warn_fn) {
-        warn_fn(text);
-    }
+    block_warn("%s", text);
 }
 
 /* Put the guessed driver into @o. */

@@ -342,6 +342,19 @@ bool coroutine_fn export_co_add(const BlockExportOptions *o, GError **errp)
 
 /* --- removing --- */
 
+/*
+ * What clients were told is written shall outlive the export, whoever else goes
+ * on using the node. They are gone: only the user can be told of a failure.
+ */
+static void coroutine_fn flush_disk(BlockExport *e)
+{
+    int ret = backend_co_flush(e->be);
+
+    if (ret < 0) {
+        block_warn("Could not flush the disk of export '%s': %s", e->id, strerror(-ret));
+    }
+}
+
 /* First function of a coroutine: a client's request may take its time. */
 static void coroutine_fn remove_entry(void *opaque)
 {
@@ -349,7 +362,8 @@ static void coroutine_fn remove_entry(void *opaque)
     BlockExportDeletedEvent ev = {.id = e->id};
 
     nbd_export_co_free(e->nbd);
-    backend_co_free(e->be); /* flushed by the node's close, if this was its last user */
+    flush_disk(e);
+    backend_co_free(e->be);
     all_exports = g_list_remove(all_exports, e);
     event_emit_block_export_deleted(&ev);
     free_export(e);

@@ -116,8 +116,9 @@ BlockNode *coroutine_fn node_co_open_filename(const char *filename, const char *
 BlockNode *coroutine_fn node_co_open_top(const char *filename, const char *format,
                                          const NodeFlags *flags, GError **errp);
 
-/** block_set_warning() - who shows what an open wants its user to know; NULL: nobody */
+/** block_set_warning() - who shows what the user shall know and no error carries; NULL: nobody */
 void block_set_warning(void (*fn)(const char *text));
+void block_warn(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /**
  * node_new_internal() - a node of a driver that no option string names (filters that jobs insert,

@@ -26,6 +26,13 @@ const char *machine_name(void); /* NULL: none */
 
 /** machine_request_shutdown() - the first cause counts, later ones are ignored */
 void machine_request_shutdown(ShutdownCause cause);
+/** machine_co_quit() - the same for a command; returns when the exports are gone, so that who is
+ * answered finds on the disks what was written */
+void coroutine_fn machine_co_quit(ShutdownCause cause);
+/** machine_quitting() - commands that wait in machine_co_quit() */
+unsigned machine_quitting(void);
+/** machine_exports_gone() - let them return */
+void machine_exports_gone(void);
 /** machine_shutdown_cause() - SHUTDOWN_CAUSE_NONE as long as nobody wants the end */
 ShutdownCause machine_shutdown_cause(void);
 /** machine_co_wait_shutdown() - until somebody does */

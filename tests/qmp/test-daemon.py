@@ -173,6 +173,20 @@ class Process(unittest.TestCase):
             self.assertEqual((os.listdir(self.dir), os.listdir(daemon.dir)), ([], []))
             client.close()
 
+    def test_quit_is_answered_when_the_exports_are_gone(self):
+        with Daemon('--nbd-server', f'addr.type=unix,addr.path={self.dir}/nbd',
+                    '--blockdev', 'null-co,node-name=a', '--export', 'nbd,id=e,node-name=a',
+                    '--export', 'nbd,id=f,node-name=a,name=f') as daemon:
+            client = daemon.client()
+            client.sock.sendall(b'{"execute": "quit"}')
+            seen = []
+            while (obj := client.read()) is not None:
+                seen.append(obj.get('event', 'return'))
+            self.assertEqual(seen, ['BLOCK_EXPORT_DELETED', 'BLOCK_EXPORT_DELETED', 'return',
+                                    'SHUTDOWN'])
+            self.assertEqual(daemon.wait(), 0)
+            client.close()
+
     def test_pidfile(self):
         path = f'{self.dir}/pid'
         with open(path, 'w', encoding='ascii') as f:

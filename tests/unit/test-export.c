@@ -53,7 +53,9 @@ static void coroutine_fn start(int64_t latency_ns)
 
 static void coroutine_fn end(void)
 {
-    nbd_client_co_close(client);
+    if (client) {
+        nbd_client_co_close(client);
+    }
     export_co_del_all();
     g_assert_false(export_nbd_is_running());
     node_co_unref(node);
@@ -181,7 +183,71 @@ static void coroutine_fn test_removal_waits_for_the_disk(void)
     end();
 }
 
+static void coroutine_fn gone(void)
+{
+    BlockExportInfoArray *list;
+    bool is_gone = false;
+
+    while (!is_gone) {
+        list = export_query();
+        is_gone = list->n == 0;
+        block_export_info_array_free(list);
+        co_sleep_ns(NS_PER_MS);
+    }
+}
+
+/* The test holds the node too, so its close is not what flushes. */
+static void coroutine_fn test_removal_flushes(void)
+{
+    for (int way = 0; way < 4; way++) {
+        start(0);
+        g_assert_cmpint(request(NBD_CMD_WRITE), ==, 0);
+        g_assert_cmpint(memdisk_log_count(disk, MEMDISK_FLUSH), ==, 0);
+        if (way == 0) {
+            g_assert_true(export_co_del("e0", BLOCK_EXPORT_REMOVE_MODE_HARD, NULL));
+        } else if (way == 1) {
+            nbd_client_co_close(client);
+            while (export_nbd_clients() > 0) {
+                co_sleep_ns(NS_PER_MS);
+            }
+            g_assert_true(export_co_del("e0", BLOCK_EXPORT_REMOVE_MODE_SAFE, NULL));
+            client = NULL;
+        } else if (way == 2) {
+            g_assert_true(export_nbd_co_stop(NULL));
+        } else {
+            export_co_del_all();
+        }
+        gone();
+        g_assert_cmpint(memdisk_log_count(disk, MEMDISK_FLUSH), ==, 1);
+        end();
+    }
+}
+
+static char *warned;
+
+static void keep_warning(const char *text)
+{
+    g_free(warned);
+    warned = g_strdup(text);
+}
+
+static void coroutine_fn test_flush_that_fails_is_told(void)
+{
+    start(0);
+    g_assert_cmpint(request(NBD_CMD_WRITE), ==, 0);
+    memdisk_fail_nth(disk, MEMDISK_FLUSH, 1, EIO);
+    block_set_warning(keep_warning);
+    export_co_del_all();
+    block_set_warning(NULL);
+    g_assert_cmpstr(warned, ==,
+                    "Could not flush the disk of export 'e0': Input/output error");
+    g_clear_pointer(&warned, g_free);
+    end();
+}
+
 LOOP_TEST("/export/fence", test_fence_refuses_changes_only)
 LOOP_TEST("/export/fence-at-the-gate", test_fence_catches_what_waits_at_the_gate)
 LOOP_TEST("/export/drain", test_drain_holds_requests_back)
 LOOP_TEST("/export/removal", test_removal_waits_for_the_disk)
+LOOP_TEST("/export/removal-flushes", test_removal_flushes)
+LOOP_TEST("/export/removal-flush-fails", test_flush_that_fails_is_told)

@@ -17,7 +17,6 @@
 #include "monitor/chardev.h"
 #include "monitor/machine.h"
 #include "monitor/monitor.h"
-#include "qapi/events.h"
 #include "tandemd.h"
 #include "util/trace.h"
 
@@ -80,9 +79,7 @@ live(void *opaque)
     monitors_start();
     run->ok = start_co(run, &err);
     if (run->ok) {
-        ShutdownEvent event = { .guest = false, .reason = machine_co_wait_shutdown() };
-
-        event_emit_shutdown(&event);
+        (void)machine_co_wait_shutdown(); /* why is told when the exports are gone */
     } else if (machine_shutdown_cause() != SHUTDOWN_CAUSE_NONE) {
         run->ok = true; /* a signal while starting */
     } else {

@@ -8,8 +8,10 @@
 #include "block/job.h"
 #include "block/nbd-client.h"
 #include "block/node.h"
+#include "monitor/machine.h"
 #include "monitor/monitor.h"
 #include "monitor/object.h"
+#include "qapi/events.h"
 #include "tandemd.h"
 
 #define PATIENCE_NS  (2 * NS_PER_S)  /* for peers to answer what is in flight */
@@ -28,6 +30,14 @@ lose_patience(void *opaque)
     timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
 }
 
+static void
+announce(void)
+{
+    ShutdownEvent event = { .guest = false, .reason = machine_shutdown_cause() };
+
+    event_emit_shutdown(&event);
+}
+
 bool coroutine_fn
 teardown_co(void)
 {
@@ -40,6 +50,11 @@ teardown_co(void)
     ok = monitors_co_wait_commands(loop_now_ns() + COMMANDS_NS);
     if (ok) {
         export_co_del_all();
+        machine_exports_gone();
+        (void)monitors_co_wait_commands(INT64_MAX); /* each quit is answered now */
+        if (machine_shutdown_cause() != SHUTDOWN_CAUSE_NONE) {
+            announce();
+        }
         job_co_cancel_all();
         blockdev_co_close_all();
         objects_free();
