@@ -88,6 +88,9 @@ static void coroutine_fn disk_attach(Disk *d, bool read_only)
     g_assert_no_error(err);
     node_co_unref(node);
     g_assert_cmpint(backend_length(d->be), ==, d->length);
+    if (d->s->begin) {
+        d->s->begin();
+    }
 }
 
 static void coroutine_fn disk_detach(Disk *d)
@@ -131,6 +134,9 @@ static void remove_dir(const char *dir)
 static void coroutine_fn disk_free(Disk *d)
 {
     disk_detach(d);
+    if (d->s->end) {
+        d->s->end();
+    }
     remove_dir(d->dir);
     g_free(d->dir);
     g_free(d->model);

@@ -23,6 +23,9 @@ typedef struct Subject {
     const char *options;
     BlockNode *(*coroutine_ptr open)(int64_t length, bool read_only, GError **errp);
     unsigned traits;
+    /* Each time the top node has been opened; before the directory goes. NULL: nothing to do. */
+    void (*coroutine_ptr begin)(void);
+    void (*coroutine_ptr end)(void);
 } Subject;
 
 /** conformance_add() - register the suite for @s, which stays valid */

@@ -4,7 +4,10 @@
 
 #include "block/driver.h"
 #include "block/drivers.h"
+#include "block/export.h"
+#include "block/replication.h"
 #include "memdisk.h"
+#include "replworld.h"
 #include "suite.h"
 
 static bool coroutine_fn make_file(const char *dir, int64_t length, GError **errp)
@@ -123,6 +126,69 @@ static BlockNode *coroutine_fn open_4096(int64_t length, bool read_only, GError 
     return open_memdisk(&o, read_only, errp);
 }
 
+/* --- a disk that this process serves, and uses through its own socket --- */
+
+static bool coroutine_fn make_nbd(const char *dir, int64_t length, GError **errp)
+{
+    g_autofree char *path = g_build_filename(dir, "disk", NULL);
+    g_autofree char *socket = g_build_filename(dir, "nbd", NULL);
+    SocketAddress addr = {.type = SOCKET_ADDRESS_TYPE_UNIX, .u.q_unix.path = socket};
+    NbdServerOptions server = {.addr = &addr};
+    BlockExportOptions export = {
+        .type = BLOCK_EXPORT_TYPE_NBD,
+        .id = (char *)"e0",
+        .node_name = (char *)"served",
+        .has_writable = true,
+        .writable = true,
+    };
+    BlockNode *node;
+    bool ok;
+
+    if (!make_file(dir, length, errp)) {
+        return false;
+    }
+    node = world_co_open("{\"driver\": \"file\", \"filename\": \"%s\", \"node-name\": \"served\","
+                         " \"discard\": \"unmap\"}", path);
+    ok = export_nbd_co_start(&server, errp) && export_co_add(&export, errp);
+    node_co_unref(node);
+    return ok;
+}
+
+static void coroutine_fn stop_nbd(void)
+{
+    export_co_del_all();
+}
+
+/* --- replication --- */
+
+static void coroutine_fn start_primary(void)
+{
+    g_autoptr(GError) err = NULL;
+
+    replication_co_start_all(NULL, REPLICATION_MODE_PRIMARY, &err);
+    g_assert_no_error(err);
+}
+
+static ReplWorld *secondary;
+
+/* What its guest sees is the disk as it was, whatever the primary has written since. */
+static BlockNode *coroutine_fn open_secondary(int64_t length, bool read_only, GError **errp)
+{
+    secondary = world_co_new("s", length, 0);
+    world_co_start(secondary);
+    world_co_peer_write(secondary, 0, length / 2, 0xaa);
+    return node_ref(secondary->repl);
+}
+
+static void coroutine_fn end_secondary(void)
+{
+    g_autoptr(GError) err = NULL;
+
+    replication_co_stop_all(NULL, false, &err);
+    g_assert_no_error(err);
+    world_co_free(secondary);
+}
+
 #define FILE_NODE "{'driver': 'file', 'filename': '@DIR@/disk'}"
 #define COMMON    "'read-only': @RO@, 'discard': 'unmap'"
 
@@ -168,6 +234,22 @@ static const Subject subjects[] = {
      "{'driver': 'quorum', 'vote-threshold': 2, 'children': [" FILE_NODE ","
      " {'driver': 'file', 'filename': '@DIR@/disk2'}], " COMMON "}",
      NULL, SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE},
+    {"nbd", make_nbd,
+     "{'driver': 'nbd', 'server': {'type': 'unix', 'path': '@DIR@/nbd'}, 'export': 'served',"
+     " 'reconnect-delay': 10, " COMMON "}",
+     NULL, SUBJECT_NO_RESIZE, NULL, stop_nbd},
+    {"copy-before-write", make_two_files,
+     "{'driver': 'copy-before-write', 'file': " FILE_NODE ","
+     " 'target': {'driver': 'file', 'filename': '@DIR@/disk2', 'discard': 'unmap',"
+     " 'read-only': false}, " COMMON "}",
+     NULL, SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE},
+    {"replication-primary", make_two_files,
+     "{'driver': 'quorum', 'read-pattern': 'fifo', 'vote-threshold': 1, 'children': [" FILE_NODE
+     ", {'driver': 'replication', 'mode': 'primary', 'file':"
+     " {'driver': 'file', 'filename': '@DIR@/disk2'}}], " COMMON "}",
+     NULL, SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE, start_primary},
+    {"replication-secondary", NULL, NULL, open_secondary,
+     SUBJECT_FORGETS | SUBJECT_NO_REOPEN | SUBJECT_NO_RESIZE, NULL, end_secondary},
 };
 
 int main(int argc, char **argv)
