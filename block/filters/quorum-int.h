@@ -14,7 +14,7 @@ typedef struct QuorumState {
     size_t n;
     size_t threshold;
     unsigned next_index; /* of the next child's name */
-    CoRangeLock writing; /* with reads by vote: shared by writes; a vote that is not unanimous waits */
+    CoRangeLock writing; /* reads by vote: shared by writes, a vote not unanimous waits for them */
     CoMutex changing;    /* held while a child comes or goes: both wait in between */
     bool fifo;
     bool rewrite_corrupted;
