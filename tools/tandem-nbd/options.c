@@ -131,56 +131,20 @@ static bool take_number(const char *text, const char *what, unsigned *ret, GErro
     return true;
 }
 
-static bool take_cache(const char *mode, NbdToolOptions *o, GError **errp)
+/* How the image is opened; @mode is what the option says. */
+static bool take_mode(int opt, const char *mode, ImageSpec *image, GError **errp)
 {
-    static const struct {
-        const char *name;
-        bool direct, no_flush, writethrough;
-    } modes[] = {
-        {"none", true, false, false},       {"off", true, false, false},
-        {"writeback", false, false, false}, {"writethrough", false, false, true},
-        {"directsync", true, false, true},  {"unsafe", false, true, false},
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
-        if (strcmp(mode, modes[i].name) == 0) {
-            o->flags.cache_direct = modes[i].direct;
-            o->flags.cache_no_flush = modes[i].no_flush;
-            o->writethrough = modes[i].writethrough;
-            return true;
-        }
+    switch (opt) {
+    case OPT_AIO:
+        return image_aio_parse(mode, image) || fail(errp, "Invalid aio mode '%s'", mode);
+    case OPT_DISCARD:
+        return image_discard_parse(mode, image) || fail(errp, "Invalid discard mode '%s'", mode);
+    case OPT_DETECT_ZEROES:
+        return blockdev_detect_zeroes_options_parse(mode, &image->flags.detect_zeroes) ||
+               fail(errp, "Invalid detect-zeroes mode '%s'", mode);
+    default:
+        return image_cache_parse(mode, image) || fail(errp, "Invalid cache mode '%s'", mode);
     }
-    return fail(errp, "Invalid cache mode '%s'", mode);
-}
-
-static bool take_discard(const char *mode, NbdToolOptions *o, GError **errp)
-{
-    bool unmap = strcmp(mode, "unmap") == 0 || strcmp(mode, "on") == 0;
-
-    if (!unmap && strcmp(mode, "ignore") != 0 && strcmp(mode, "off") != 0) {
-        return fail(errp, "Invalid discard mode '%s'", mode);
-    }
-    o->flags.unmap = unmap;
-    return true;
-}
-
-static bool take_aio(const char *mode, NbdToolOptions *o, GError **errp)
-{
-    BlockdevAioOptions unused;
-
-    if (!blockdev_aio_options_parse(mode, &unused)) {
-        return fail(errp, "Invalid aio mode '%s'", mode);
-    }
-    o->aio = g_strdup(mode);
-    return true;
-}
-
-static bool take_detect_zeroes(const char *mode, NbdToolOptions *o, GError **errp)
-{
-    if (!blockdev_detect_zeroes_options_parse(mode, &o->flags.detect_zeroes)) {
-        return fail(errp, "Invalid detect-zeroes mode '%s'", mode);
-    }
-    return true;
 }
 
 /* --- options --- */
@@ -192,7 +156,6 @@ static bool take_text_option(int opt, NbdToolOptions *o)
                    : opt == 'k'          ? &o->socket
                    : opt == 'x'          ? &o->name
                    : opt == 'D'          ? &o->description
-                   : opt == 'f'          ? &o->format
                    : opt == OPT_PID_FILE ? &o->pid_file
                                          : NULL;
 
@@ -206,12 +169,12 @@ static bool take_text_option(int opt, NbdToolOptions *o)
 static bool take_switch(int opt, NbdToolOptions *o)
 {
     bool *where = opt == 't'              ? &o->persistent
-                  : opt == 'r'            ? &o->read_only
+                  : opt == 'r'            ? &o->image.flags.read_only
                   : opt == 'A'            ? &o->allocation_depth
                   : opt == 'v'            ? &o->verbose
                   : opt == 'L'            ? &o->list
                   : opt == OPT_FORK       ? &o->fork
-                  : opt == OPT_IMAGE_OPTS ? &o->image_opts
+                  : opt == OPT_IMAGE_OPTS ? &o->image.image_opts
                                           : NULL;
 
     if (where) {
@@ -245,6 +208,9 @@ static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GErro
         return true;
     }
     switch (opt) {
+    case 'f':
+        o->image.format = optarg;
+        return true;
     case 'h':
         print_help();
     case 'V':
@@ -259,15 +225,12 @@ static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GErro
     case OPT_HANDSHAKE_LIMIT:
         return take_number(optarg, "handshake limit", &o->handshake_limit, errp);
     case 'n':
-        return take_cache("none", o, errp);
+        return take_mode(OPT_CACHE, "none", &o->image, errp);
     case OPT_CACHE:
-        return take_cache(optarg, o, errp);
     case OPT_AIO:
-        return take_aio(optarg, o, errp);
     case OPT_DISCARD:
-        return take_discard(optarg, o, errp);
     case OPT_DETECT_ZEROES:
-        return take_detect_zeroes(optarg, o, errp);
+        return take_mode(opt, optarg, &o->image, errp);
     case ':':
         return refuse(argc, argv, "needs a value", errp);
     case '?':
@@ -281,12 +244,12 @@ static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GErro
 static bool check(const NbdToolOptions *o, GError **errp)
 {
     if (o->list) {
-        return !o->image || fail(errp, "List mode takes no file name");
+        return !o->image.name || fail(errp, "List mode takes no file name");
     }
-    if (!o->image) {
+    if (!o->image.name) {
         return fail(errp, "A file name is needed; see --help");
     }
-    if (o->image_opts && o->format) {
+    if (o->image.image_opts && o->image.format) {
         return fail(errp, "--image-opts and -f are mutually exclusive");
     }
     if (o->socket && (o->bind || o->port)) {
@@ -300,7 +263,7 @@ bool options_parse(int argc, char **argv, NbdToolOptions *ret, GError **errp)
     NbdToolOptions o = {.shared = 1, .handshake_limit = 10};
     int opt;
 
-    o.flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
+    o.image.flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
     opterr = 0;
     while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
         if (!take_option(opt, argc, argv, &o, errp)) {
@@ -308,12 +271,11 @@ bool options_parse(int argc, char **argv, NbdToolOptions *ret, GError **errp)
         }
     }
     if (optind < argc) {
-        o.image = argv[optind++];
+        o.image.name = argv[optind++];
     }
     if (optind < argc) {
         return fail(errp, "Stray argument '%s'", argv[optind]);
     }
-    o.flags.read_only = o.read_only;
     if (!check(&o, errp)) {
         return false;
     }

@@ -11,7 +11,6 @@
 
 #include "block/export.h"
 #include "block/nbd/proto.h"
-#include "qapi/keyval.h"
 #include "util/sync.h"
 
 #define EXPORT_ID "tandem-nbd"
@@ -23,49 +22,6 @@ void serve_stop(void)
 {
     stopping = true;
     co_queue_wake_all(&stop_queue);
-}
-
-/* --- the image --- */
-
-static BlockNode *coroutine_fn open_image_opts(const NbdToolOptions *o, GError **errp)
-{
-    json_t *opts = qemu_opts_parse(o->image, NULL, NULL, errp);
-    BlockNode *node;
-
-    if (!opts) {
-        return NULL;
-    }
-    node = node_co_open_json(opts, &o->flags, errp);
-    json_decref(opts);
-    return node;
-}
-
-/* The engine is an option of the protocol below, so the name becomes options. */
-static BlockNode *coroutine_fn open_with_aio(const NbdToolOptions *o, GError **errp)
-{
-    bool device =
-        g_file_test(o->image, G_FILE_TEST_EXISTS) && !g_file_test(o->image, G_FILE_TEST_IS_REGULAR);
-    json_t *opts = json_pack("{s:{s:s, s:s, s:s}}", "file", "driver",
-                             device ? "host_device" : "file", "filename", o->image, "aio", o->aio);
-    BlockNode *node;
-
-    if (o->format) {
-        json_object_set_new(opts, "driver", json_string(o->format));
-    }
-    node = node_co_open_json(opts, &o->flags, errp);
-    json_decref(opts);
-    return node;
-}
-
-static BlockNode *coroutine_fn open_image(const NbdToolOptions *o, GError **errp)
-{
-    if (o->image_opts) {
-        return open_image_opts(o, errp);
-    }
-    if (o->aio) {
-        return open_with_aio(o, errp);
-    }
-    return node_co_open_filename(o->image, o->format, &o->flags, errp);
 }
 
 /* --- the export --- */
@@ -111,7 +67,7 @@ static bool coroutine_fn add_export(const NbdToolOptions *o, BlockNode *node, GE
         .has_writable = true,
         .writable = !node_is_read_only(node),
         .has_writethrough = true,
-        .writethrough = o->writethrough,
+        .writethrough = o->image.writethrough,
         .u.nbd =
             {
                 .name = o->name ? o->name : (char *)"",
@@ -156,7 +112,7 @@ serve_node(const NbdToolOptions *o, BlockNode *node, bool (*ready)(GError **errp
 
 bool coroutine_fn serve_co_run(const NbdToolOptions *o, bool (*ready)(GError **errp), GError **errp)
 {
-    BlockNode *node = open_image(o, errp);
+    BlockNode *node = image_co_open_node(&o->image, errp);
     bool ok;
 
     if (!node) {

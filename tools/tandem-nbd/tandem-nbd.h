@@ -5,17 +5,15 @@
 
 #include <glib.h>
 
-#include "block/node.h"
+#include "image/open.h"
 
 typedef struct NbdToolOptions {
     /* Where. */
     char *bind, *port, *socket; /* NULL: default */
     /* What. */
-    char *image, *format, *name, *description;
-    bool image_opts, read_only, allocation_depth;
-    char *aio;
-    NodeFlags flags;
-    bool writethrough;
+    ImageSpec image; /* its texts are the command line's */
+    char *name, *description;
+    bool allocation_depth;
     /* How. */
     unsigned shared; /* 0: no limit */
     unsigned handshake_limit;
