@@ -334,7 +334,7 @@ static int coroutine_fn reopen_co(IoCmd *io, int argc, char **argv)
         g_autoptr(BlockdevOptions) opts = changed_options(node, o.options, &err);
 
         if (!opts) {
-            graph_tx_drop(tx);
+            graph_tx_co_drop(tx);
             return reopen_fail(io, err);
         }
         graph_tx_reopen(tx, node, opts);

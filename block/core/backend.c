@@ -5,12 +5,12 @@
  */
 #include "acct.h"
 
-#include <string.h>
-
 #include "util/error.h"
 #include "util/fault.h"
 
 static BlockBackend *backends_first, *backends_last;
+static GHashTable *backends_by_name; /* those with a name; made with the first */
+static uint64_t order_counter;
 
 /* --- names --- */
 
@@ -30,17 +30,17 @@ static bool check_name(const char *name, GError **errp)
 
 BlockBackend *backend_find(const char *name)
 {
-    for (BlockBackend *be = backends_first; be; be = be->next) {
-        if (be->name && strcmp(be->name, name) == 0) {
-            return be;
-        }
-    }
-    return NULL;
+    return backends_by_name ? g_hash_table_lookup(backends_by_name, name) : NULL;
 }
 
 BlockBackend *backend_first(void)
 {
     return backends_first;
+}
+
+BlockBackend *backend_last(void)
+{
+    return backends_last;
 }
 
 BlockBackend *backend_next(BlockBackend *be)
@@ -58,6 +58,26 @@ char *backend_describe(const BlockBackend *be)
 }
 
 /* --- life --- */
+
+static void add_name(BlockBackend *be)
+{
+    if (be->name) {
+        if (!backends_by_name) {
+            backends_by_name = g_hash_table_new(g_str_hash, g_str_equal);
+        }
+        g_hash_table_insert(backends_by_name, be->name, be);
+    }
+}
+
+static void remove_name(BlockBackend *be)
+{
+    if (be->name) {
+        g_hash_table_remove(backends_by_name, be->name);
+        if (g_hash_table_size(backends_by_name) == 0) {
+            g_clear_pointer(&backends_by_name, g_hash_table_destroy);
+        }
+    }
+}
 
 BlockBackend *
 backend_new(const char *name, PermPair perm, const BackendOps *ops, void *opaque, GError **errp)
@@ -78,10 +98,12 @@ backend_new(const char *name, PermPair perm, const BackendOps *ops, void *opaque
     be->opaque = opaque;
     be->write_cache = true;
     be->stats = acct_new();
+    be->order = order_counter++;
+    add_name(be);
     be->prev = backends_last;
     *(backends_last ? &backends_last->next : &backends_first) = be;
     backends_last = be;
-    drain_recompute_gates();
+    drain_recompute_gate(be);
     return be;
 }
 
@@ -95,6 +117,7 @@ void coroutine_fn backend_co_free(BlockBackend *be)
     *(be->prev ? &be->prev->next : &backends_first) = be->next;
     *(be->next ? &be->next->prev : &backends_last) = be->prev;
     acct_unref(be->stats);
+    remove_name(be);
     g_free(be->name);
     g_free(be);
     drain_progress();

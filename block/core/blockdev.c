@@ -95,12 +95,12 @@ bool coroutine_fn blockdev_co_del(const char *node_name, GError **errp)
 
 static BlockNode *newest_of_monitor(void)
 {
-    BlockNode *newest = NULL;
+    BlockNode *n = node_last_any();
 
-    for (BlockNode *n = node_first(); n; n = node_next(n)) {
-        newest = n->p->monitor_owned ? n : newest;
+    while (n && !(n->p->open && n->p->monitor_owned)) {
+        n = n->p->prev;
     }
-    return newest;
+    return n;
 }
 
 void coroutine_fn blockdev_co_close_all(void)
@@ -250,11 +250,13 @@ static void coroutine_fn refresh_reopened(BlockdevOptions *const *opts, size_t n
         if (!node) {
             continue;
         }
+        node_ref(node);
         if (node->drv->co_refresh_length) {
             /* What the new options allow was checked; requests fail where the file does. */
             (void)node->drv->co_refresh_length(node, NULL);
         }
         filename_refresh(node);
+        node_co_unref(node);
     }
 }
 
@@ -264,7 +266,7 @@ bool coroutine_fn blockdev_co_reopen(BlockdevOptions *const *opts, size_t n, GEr
 
     for (size_t i = 0; i < n; i++) {
         if (!add_reopen(tx, opts[i], errp)) {
-            graph_tx_drop(tx);
+            graph_tx_co_drop(tx);
             return false;
         }
     }

@@ -25,8 +25,8 @@ extern unsigned drain_all_count; /* drain_co_all_begin() without their end */
 
 /** drain_progress() - something that a drain may be waiting for has ended */
 void drain_progress(void);
-/** drain_recompute_gates() - after any change of edges or drain counts */
-void drain_recompute_gates(void);
+/** drain_recompute_gate() - of one backend, after a change of edges below it */
+void drain_recompute_gate(BlockBackend *be);
 
 /* --- nodes --- */
 
@@ -45,9 +45,12 @@ struct BlockNodePriv {
     bool monitor_owned;    /* one of the counts belongs to the monitor */
     BlockdevOptions *opts; /* as opened or last reopened; NULL for internal nodes */
     BlockNode *inherits;   /* flags come from this parent as long as it has an edge to us */
+    BlockNode *heirs;      /* nodes that inherit from this one */
+    BlockNode *next_heir, **pprev_heir;
     uint64_t wr_highest_offset;
     OpBlocker *blockers;
     BlockNode *next, *prev; /* all nodes, in order of creation */
+    uint64_t order;         /* of creation */
     BlockNode *next_dead;   /* work list of node_co_unref() */
     unsigned mark;          /* of a walk: see graph_walk_begin() */
 };
@@ -60,13 +63,19 @@ bool name_is_well_formed(const char *name);
  * @name: NULL: generate one */
 BlockNode *node_new(const BlockDriver *drv, const char *name, const NodeFlags *flags,
                     GError **errp);
-/** node_find_any(), node_first_any() - also nodes that are being made or closed */
+/** node_find_any(), node_first_any(), node_last_any() - also nodes that are being made or closed */
 BlockNode *node_find_any(const char *name);
 BlockNode *node_first_any(void);
+BlockNode *node_last_any(void);
+/** node_set_inherits() - flags of @node come from its parent @from; NULL: from nowhere */
+void node_set_inherits(BlockNode *node, BlockNode *from);
 /** graph_walk_begin() - a new value for BlockNodePriv.mark, which no node has */
 unsigned graph_walk_begin(void);
 
 /* --- edge.c: only for commits; the graph lock is held --- */
+
+/** edge_is_live() - @c, which may be gone, is still the edge that was made as number @serial */
+bool edge_is_live(const BlockChild *c, uint64_t serial);
 
 /** edge_new() - link; takes a count of @to */
 BlockChild *edge_new(BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *to,
@@ -141,6 +150,8 @@ const BlockDriver *driver_at(size_t i);
 void coroutine_fn drive_co_del_all(void);
 
 /* --- backend.c --- */
+
+BlockBackend *backend_last(void);
 
 /** backend_describe() - who that is, for messages; caller frees */
 char *backend_describe(const BlockBackend *be);
@@ -222,6 +233,7 @@ struct BlockBackend {
     AcctStats *stats; /* counted: backend_share_stats() */
 
     BlockBackend *next, *prev; /* all backends, in order of creation */
+    uint64_t order;            /* of creation */
 };
 
 /** backend_admit() - count a request; the gate is open */

@@ -4,8 +4,8 @@
  *
  * A backend's gate is closed while any node at or below its root has a drain
  * count. Counts sit on nodes, gates follow from the edges: every commit of a
- * graph change recomputes them, so a backend that arrives above a drained node
- * finds its gate closed, and one that leaves opens.
+ * graph change recomputes those that it can matter to, so a backend that
+ * arrives above a drained node finds its gate closed, and one that leaves opens.
  *
  * Why a drain ends:
  *  D1 a closed gate admits nothing, and a request enters the graph through a
@@ -76,13 +76,48 @@ static void set_gate(BlockBackend *be, bool closed)
     }
 }
 
-void drain_recompute_gates(void)
+void drain_recompute_gate(BlockBackend *be)
 {
-    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        set_gate(be, must_close(be));
+    set_gate(be, must_close(be));
+}
+
+static void collect_above(BlockNode *node, unsigned mark, GPtrArray *ret)
+{
+    if (node->p->mark == mark) {
+        return;
     }
-    /* A drain that waited for a backend which is no longer above it goes on. */
-    drain_progress();
+    node->p->mark = mark;
+    for (BlockChild *c = node->first_parent; c; c = c->next_parent) {
+        if (c->parent) {
+            collect_above(c->parent, mark, ret);
+        } else {
+            g_ptr_array_add(ret, c->parent_backend);
+        }
+    }
+}
+
+/* The backends whose requests can reach @node; of all, if it is NULL. */
+static GPtrArray *backends_above(BlockNode *node)
+{
+    GPtrArray *ret = g_ptr_array_new();
+
+    if (node) {
+        collect_above(node, graph_walk_begin(), ret);
+        return ret;
+    }
+    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
+        g_ptr_array_add(ret, be);
+    }
+    return ret;
+}
+
+static void recompute_above(BlockNode *node)
+{
+    g_autoptr(GPtrArray) above = backends_above(node);
+
+    for (guint i = 0; i < above->len; i++) {
+        drain_recompute_gate(above->pdata[i]);
+    }
 }
 
 /* --- waiting --- */
@@ -96,16 +131,15 @@ static void assert_not_in_request(const BlockBackend *be)
     }
 }
 
-static bool reaches_drained(BlockBackend *be, BlockNode *node)
-{
-    return be->root && node_is_ancestor(be->root->node, node);
-}
-
 /* Something that a drain of @node (NULL: of everything) has to wait for. */
 static bool is_busy(BlockNode *node)
 {
-    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        if (be->in_flight > 0 && (!node || reaches_drained(be, node))) {
+    g_autoptr(GPtrArray) above = backends_above(node);
+
+    for (guint i = 0; i < above->len; i++) {
+        const BlockBackend *be = above->pdata[i];
+
+        if (be->in_flight > 0) {
             assert(be->gate_closed); /* D1 */
             assert_not_in_request(be);
             return true;
@@ -126,7 +160,7 @@ void coroutine_fn drain_co_begin(BlockNode *node)
 {
     trace("drain-begin", (uintptr_t)node, node->p->drain);
     node->p->drain++;
-    drain_recompute_gates();
+    recompute_above(node);
     while (is_busy(node)) {
         co_queue_wait(&waiters);
     }
@@ -137,7 +171,7 @@ void drain_end(BlockNode *node)
     trace("drain-end", (uintptr_t)node, node->p->drain);
     assert(node->p->drain > 0);
     if (--node->p->drain == 0) {
-        drain_recompute_gates();
+        recompute_above(node);
     }
 }
 
@@ -145,7 +179,7 @@ void coroutine_fn drain_co_all_begin(void)
 {
     trace("drain-all-begin", drain_all_count, 0);
     drain_all_count++;
-    drain_recompute_gates();
+    recompute_above(NULL);
     while (is_busy(NULL)) {
         co_queue_wait(&waiters);
     }
@@ -156,7 +190,7 @@ void drain_all_end(void)
     trace("drain-all-end", drain_all_count, 0);
     assert(drain_all_count > 0);
     if (--drain_all_count == 0) {
-        drain_recompute_gates();
+        recompute_above(NULL);
     }
 }
 

@@ -504,12 +504,12 @@ bool coroutine_fn drive_co_del(const char *id, GError **errp)
 
 static BlockBackend *newest_drive(void)
 {
-    BlockBackend *newest = NULL;
+    BlockBackend *be = backend_last();
 
-    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        newest = is_drive(be) ? be : newest;
+    while (be && !is_drive(be)) {
+        be = be->prev;
     }
-    return newest;
+    return be;
 }
 
 void coroutine_fn drive_co_del_all(void)

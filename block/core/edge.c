@@ -9,6 +9,31 @@
  */
 #include "core.h"
 
+static GHashTable *live; /* all edges; made with the first, freed with the last */
+static uint64_t serial_counter;
+
+bool edge_is_live(const BlockChild *c, uint64_t serial)
+{
+    return live && g_hash_table_contains(live, c) && c->serial == serial;
+}
+
+static void add_to_live(BlockChild *c)
+{
+    if (!live) {
+        live = g_hash_table_new(NULL, NULL);
+    }
+    c->serial = ++serial_counter;
+    g_hash_table_add(live, c);
+}
+
+static void remove_from_live(BlockChild *c)
+{
+    g_hash_table_remove(live, c);
+    if (g_hash_table_size(live) == 0) {
+        g_clear_pointer(&live, g_hash_table_destroy);
+    }
+}
+
 static void link_parent(BlockChild *c)
 {
     c->prev_parent = NULL;
@@ -68,6 +93,7 @@ edge_new(BlockNode *parent, BlockBackend *backend, const char *name, BlockNode *
     c->role = role;
     c->parent = parent;
     c->parent_backend = backend;
+    add_to_live(c);
     link_parent(c);
     if (backend) {
         assert(!backend->root);
@@ -99,6 +125,7 @@ BlockNode *edge_free(BlockChild *c)
 {
     BlockNode *old = c->node;
 
+    remove_from_live(c);
     unlink_parent(c);
     if (c->parent_backend) {
         c->parent_backend->root = NULL;

@@ -19,7 +19,8 @@
 #include "util/fault.h"
 
 static BlockNode *nodes_first, *nodes_last;
-static uint64_t name_counter;
+static GHashTable *nodes_by_name; /* made with the first node, freed with the last */
+static uint64_t name_counter, order_counter;
 
 /* --- names --- */
 
@@ -38,12 +39,7 @@ bool name_is_well_formed(const char *name)
 
 BlockNode *node_find_any(const char *name)
 {
-    for (BlockNode *n = nodes_first; n; n = n->p->next) {
-        if (strcmp(n->node_name, name) == 0) {
-            return n;
-        }
-    }
-    return NULL;
+    return nodes_by_name ? g_hash_table_lookup(nodes_by_name, name) : NULL;
 }
 
 static bool check_name(const char *name, GError **errp)
@@ -93,6 +89,11 @@ BlockNode *node_new(const BlockDriver *drv, const char *name, const NodeFlags *f
     node->order_writes = drv->order_writes;
     node->node_name = name ? g_strdup(name) : generate_name();
 
+    node->p->order = order_counter++;
+    if (!nodes_by_name) {
+        nodes_by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    }
+    g_hash_table_insert(nodes_by_name, node->node_name, node);
     node->p->prev = nodes_last;
     if (nodes_last) {
         nodes_last->p->next = node;
@@ -118,6 +119,27 @@ BlockNode *node_new_internal(const BlockDriver *drv, const char *node_name, cons
     return node;
 }
 
+void node_set_inherits(BlockNode *node, BlockNode *from)
+{
+    struct BlockNodePriv *p = node->p;
+
+    if (p->inherits) {
+        *p->pprev_heir = p->next_heir;
+        if (p->next_heir) {
+            p->next_heir->p->pprev_heir = p->pprev_heir;
+        }
+    }
+    p->inherits = from;
+    if (from) {
+        p->next_heir = from->p->heirs;
+        p->pprev_heir = &from->p->heirs;
+        if (p->next_heir) {
+            p->next_heir->p->pprev_heir = &p->next_heir;
+        }
+        from->p->heirs = node;
+    }
+}
+
 static void node_free(BlockNode *node)
 {
     struct BlockNodePriv *p = node->p;
@@ -134,10 +156,13 @@ static void node_free(BlockNode *node)
     } else {
         nodes_last = p->prev;
     }
-    for (BlockNode *n = nodes_first; n; n = n->p->next) {
-        if (n->p->inherits == node) {
-            n->p->inherits = NULL;
-        }
+    g_hash_table_remove(nodes_by_name, node->node_name);
+    if (!nodes_first) {
+        g_clear_pointer(&nodes_by_name, g_hash_table_destroy);
+    }
+    node_set_inherits(node, NULL);
+    while (p->heirs) {
+        node_set_inherits(p->heirs, NULL);
     }
     blockdev_options_free(p->opts);
     g_free(node->state);
@@ -233,6 +258,11 @@ BlockNode *node_first(void)
 BlockNode *node_next(BlockNode *node)
 {
     return skip_hidden(node->p->next);
+}
+
+BlockNode *node_last_any(void)
+{
+    return nodes_last;
 }
 
 BlockNode *node_first_any(void)

@@ -109,7 +109,7 @@ static bool coroutine_fn call_driver(BlockNode *node, const BlockdevOptions *opt
 static bool set_place(BlockNode *node, const Place *place, GError **errp)
 {
     node->p->probed = place->probed;
-    node->p->inherits = place->above;
+    node_set_inherits(node, place->above);
     node->p->preopened = place->preopened;
     if (place->above) {
         /* A link of the chain is followed in a loop and costs no stack. */
@@ -194,7 +194,7 @@ open_child_node(BlockNode *node, const char *name, const BlockdevRef *ref, Child
     if (node->p->preopened && strcmp(name, "file") == 0) {
         child = node->p->preopened;
         node->p->preopened = NULL;
-        child->p->inherits = node;
+        node_set_inherits(child, node);
         return child;
     }
     if (ref->kind == BLOCKDEV_REF_DEFINITION) {

@@ -23,14 +23,65 @@ static void add_edge(Plan *p, BlockChild *c)
     g_array_append_val(p->edges, e);
 }
 
-Plan *plan_new(void)
+static void visit(BlockNode *node, unsigned mark, GPtrArray *found)
+{
+    if (node->p->mark != mark) {
+        node->p->mark = mark;
+        g_ptr_array_add(found, node);
+    }
+}
+
+/* What is found is the work list too: visited nodes add their neighbours at its end. */
+static GPtrArray *connected_with(const GPtrArray *seeds)
+{
+    GPtrArray *found = g_ptr_array_new();
+    unsigned mark = graph_walk_begin();
+
+    for (guint i = 0; i < seeds->len; i++) {
+        visit(seeds->pdata[i], mark, found);
+    }
+    for (guint i = 0; i < found->len; i++) {
+        BlockNode *node = found->pdata[i];
+
+        for (BlockChild *c = node->first_child; c; c = c->next_sibling) {
+            visit(c->node, mark, found);
+        }
+        for (BlockChild *c = node->first_parent; c; c = c->next_parent) {
+            if (c->parent) {
+                visit(c->parent, mark, found);
+            }
+        }
+    }
+    return found;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    uint64_t x = (*(BlockNode *const *)a)->p->order, y = (*(BlockNode *const *)b)->p->order;
+
+    return (x > y) - (x < y);
+}
+
+static int by_order_of_backend(const void *a, const void *b)
+{
+    uint64_t x = (*(BlockBackend *const *)a)->order, y = (*(BlockBackend *const *)b)->order;
+
+    return (x > y) - (x < y);
+}
+
+/* In order of creation, so that of several conflicts always the same one is told. */
+Plan *plan_new(const GPtrArray *seeds)
 {
     Plan *p = g_new0(Plan, 1);
+    g_autoptr(GPtrArray) nodes = connected_with(seeds);
+    g_autoptr(GPtrArray) backends = g_ptr_array_new();
 
+    g_ptr_array_sort(nodes, by_order);
     p->nodes = g_array_new(FALSE, FALSE, sizeof(PlanNode));
     p->edges = g_array_new(FALSE, FALSE, sizeof(PlanEdge));
     p->number = g_hash_table_new(NULL, NULL);
-    for (BlockNode *n = node_first_any(); n; n = n->p->next) {
+    for (guint i = 0; i < nodes->len; i++) {
+        BlockNode *n = nodes->pdata[i];
         PlanNode pn = {.node = n, .flags = n->flags};
 
         g_hash_table_insert(p->number, n, GUINT_TO_POINTER(p->nodes->len));
@@ -38,11 +89,15 @@ Plan *plan_new(void)
         for (BlockChild *c = n->first_child; c; c = c->next_sibling) {
             add_edge(p, c);
         }
-    }
-    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        if (be->root) {
-            add_edge(p, be->root);
+        for (BlockChild *c = n->first_parent; c; c = c->next_parent) {
+            if (c->parent_backend) {
+                g_ptr_array_add(backends, c->parent_backend);
+            }
         }
+    }
+    g_ptr_array_sort(backends, by_order_of_backend);
+    for (guint i = 0; i < backends->len; i++) {
+        add_edge(p, ((BlockBackend *)backends->pdata[i])->root);
     }
     return p;
 }

@@ -37,8 +37,13 @@ typedef struct Plan {
     int *order;         /* indexes in nodes, parents first; after plan_solve() */
 } Plan;
 
-/** plan_new() - the graph as it is */
-Plan *plan_new(void);
+/**
+ * plan_new() - the graph as it is: what is connected with @seeds (BlockNode)
+ *
+ * Permissions, drains and limits follow edges, so a change matters to nobody
+ * else. What the change will connect has to be among the seeds.
+ */
+Plan *plan_new(const GPtrArray *seeds);
 void plan_free(Plan *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
 

@@ -101,7 +101,7 @@ static bool plan_reopen_options(GraphTx *tx, const Step *s, GError **errp)
 
 static PlanEdge *find_edge(GraphTx *tx, const Step *s, GError **errp)
 {
-    PlanEdge *e = plan_edge(tx->plan, s->edge);
+    PlanEdge *e = edge_is_live(s->edge, s->edge_serial) ? plan_edge(tx->plan, s->edge) : NULL;
 
     if (!e) {
         fail(errp, "The graph has changed meanwhile: the edge is gone");
@@ -234,9 +234,35 @@ static bool check_single_roles(GraphTx *tx, GError **errp)
     return true;
 }
 
+static void add_seed(GPtrArray *seeds, BlockNode *node)
+{
+    if (node) {
+        g_ptr_array_add(seeds, node);
+    }
+}
+
+static Plan *plan_around(const GraphTx *tx)
+{
+    g_autoptr(GPtrArray) seeds = g_ptr_array_new();
+
+    for (size_t i = 0; i < tx->steps->len; i++) {
+        const Step *s = &g_array_index(tx->steps, Step, i);
+
+        add_seed(seeds, s->node);
+        add_seed(seeds, s->to);
+        if (s->backend) {
+            add_seed(seeds, backend_node(s->backend));
+        }
+        if (s->edge && edge_is_live(s->edge, s->edge_serial)) {
+            add_seed(seeds, s->edge->node);
+        }
+    }
+    return plan_new(seeds);
+}
+
 bool tx_plan(GraphTx *tx, GError **errp)
 {
-    tx->plan = plan_new();
+    tx->plan = plan_around(tx);
     for (size_t i = 0; i < tx->steps->len; i++) {
         if (!plan_step(tx, &g_array_index(tx->steps, Step, i), errp)) {
             return false;

@@ -46,8 +46,11 @@ GraphTx *graph_tx_new(void)
     return tx;
 }
 
-void graph_tx_drop(GraphTx *tx)
+void coroutine_fn graph_tx_co_drop(GraphTx *tx)
 {
+    for (size_t i = 0; i < tx->drop->len; i++) {
+        node_co_unref(tx->drop->pdata[i]);
+    }
     if (tx->plan) {
         plan_free(tx->plan);
     }
@@ -61,40 +64,56 @@ void graph_tx_drop(GraphTx *tx)
     g_free(tx);
 }
 
+/* A node that is closing has no count left, and stays until it has closed. */
+static void hold_node(GraphTx *tx, BlockNode *node)
+{
+    if (node && node->p->refs > 0) {
+        g_ptr_array_add(tx->drop, node_ref(node));
+    }
+}
+
+/* The nodes of a step must outlive the wait for the graph lock. */
+static void add_step(GraphTx *tx, const Step *s)
+{
+    hold_node(tx, s->node);
+    hold_node(tx, s->to);
+    g_array_append_vals(tx->steps, s, 1);
+}
+
 void graph_tx_attach(GraphTx *tx, BlockNode *parent, const char *name, BlockNode *child,
                      ChildRole role)
 {
     Step s = {STEP_ATTACH, .node = parent, .to = child, .name = g_strdup(name), .role = role};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_attach_root(GraphTx *tx, BlockBackend *be, BlockNode *node)
 {
     Step s = {STEP_ATTACH_ROOT, .to = node, .backend = be};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_set_backend_perm(GraphTx *tx, BlockBackend *be, PermPair perm)
 {
     Step s = {STEP_BACKEND_PERM, .backend = be, .perm = perm};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_detach(GraphTx *tx, BlockChild *edge)
 {
-    Step s = {STEP_DETACH, .edge = edge};
+    Step s = {STEP_DETACH, .edge = edge, .edge_serial = edge->serial};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_set_child(GraphTx *tx, BlockChild *edge, BlockNode *to)
 {
-    Step s = {STEP_SET_CHILD, .edge = edge, .to = to};
+    Step s = {STEP_SET_CHILD, .edge = edge, .edge_serial = edge->serial, .to = to};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_replace_node(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChild *const *keep)
@@ -109,35 +128,35 @@ void graph_tx_replace_node(GraphTx *tx, BlockNode *from, BlockNode *to, BlockChi
     for (size_t i = 0; i < n; i++) {
         s.keep[i] = keep[i];
     }
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_remove_filter(GraphTx *tx, BlockNode *filter)
 {
     Step s = {STEP_REMOVE_FILTER, .node = filter};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_set_flags(GraphTx *tx, BlockNode *node, const NodeFlags *flags)
 {
     Step s = {STEP_FLAGS, .node = node, .flags = *flags};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_reopen(GraphTx *tx, BlockNode *node, const BlockdevOptions *opts)
 {
     Step s = {STEP_REOPEN, .node = node, .opts = blockdev_options_copy(opts)};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_drain(GraphTx *tx, BlockNode *node)
 {
     Step s = {STEP_DRAIN, .node = node};
 
-    g_array_append_val(tx->steps, s);
+    add_step(tx, &s);
 }
 
 void graph_tx_force(GraphTx *tx)
@@ -327,25 +346,37 @@ static void apply_backend_perms(GraphTx *tx)
     }
 }
 
-/* What backends showed before, to tell them what is new. */
+/* A backend of the plan, and what it showed before, to tell it what is new. */
 typedef struct Seen {
     BlockBackend *be;
     BlockNode *root;
     int64_t length;
 } Seen;
 
-static GArray *remember_roots(void)
+static GArray *remember_backends(Plan *plan)
 {
     GArray *seen = g_array_new(FALSE, FALSE, sizeof(Seen));
 
-    for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        if (be->root) {
-            Seen s = {be, be->root->node, node_length(be->root->node)};
+    for (size_t i = 0; i < plan->edges->len; i++) {
+        const PlanEdge *e = plan_edge_at(plan, i);
+        BlockNode *root = e->backend && e->child ? e->child->node : NULL;
+
+        if (e->backend) {
+            Seen s = {e->backend, root, root ? node_length(root) : 0};
 
             g_array_append_val(seen, s);
         }
     }
     return seen;
+}
+
+static void open_gates(GArray *seen)
+{
+    for (size_t i = 0; i < seen->len; i++) {
+        drain_recompute_gate(g_array_index(seen, Seen, i).be);
+    }
+    /* A drain that waited for a backend which is no longer above it goes on. */
+    drain_progress();
 }
 
 static void tell_backends(GArray *seen)
@@ -354,7 +385,7 @@ static void tell_backends(GArray *seen)
         const Seen *s = &g_array_index(seen, Seen, i);
         const BackendOps *ops = s->be->ops;
 
-        if (!ops || !s->be->root) {
+        if (!ops || !s->root || !s->be->root) {
             continue;
         }
         if (s->be->root->node != s->root && ops->root_changed) {
@@ -369,7 +400,7 @@ static void tell_backends(GArray *seen)
 
 static void apply(GraphTx *tx)
 {
-    GArray *seen = remember_roots();
+    GArray *seen = remember_backends(tx->plan);
 
     trace("graph-commit", tx->steps->len, 0);
     apply_backend_perms(tx);
@@ -384,21 +415,17 @@ static void apply(GraphTx *tx)
 
         c->fn(c->opaque);
     }
-    drain_recompute_gates();
+    open_gates(seen);
     tell_backends(seen);
 }
 
 /* --- committing --- */
 
-/* The nodes of the steps must outlive every wait. */
+/* The nodes of the plan must outlive every wait. */
 static void hold_nodes(GraphTx *tx)
 {
     for (size_t i = 0; i < tx->plan->nodes->len; i++) {
-        BlockNode *node = plan_node_at(tx->plan, i)->node;
-
-        if (node->p->refs > 0) {
-            g_ptr_array_add(tx->drop, node_ref(node));
-        }
+        hold_node(tx, plan_node_at(tx->plan, i)->node);
     }
 }
 
@@ -444,10 +471,7 @@ bool coroutine_fn graph_tx_co_commit(GraphTx *tx, GError **errp)
 {
     bool ok = commit_locked(tx, errp);
 
-    for (size_t i = 0; i < tx->drop->len; i++) {
-        node_co_unref(tx->drop->pdata[i]);
-    }
-    graph_tx_drop(tx);
+    graph_tx_co_drop(tx);
     return ok;
 }
 
@@ -458,11 +482,13 @@ bool coroutine_fn graph_tx_co_commit(GraphTx *tx, GError **errp)
  */
 void coroutine_fn graph_co_detach_all(BlockNode *node)
 {
+    g_autoptr(GPtrArray) seeds = g_ptr_array_new();
     g_autoptr(Plan) plan = NULL;
 
     CO_LOCK_GUARD(&graph_lock);
     assert(!node->first_parent);
-    plan = plan_new();
+    g_ptr_array_add(seeds, node);
+    plan = plan_new(seeds);
     for (size_t i = 0; i < plan->edges->len; i++) {
         PlanEdge *e = plan_edge_at(plan, i);
 

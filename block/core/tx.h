@@ -23,10 +23,11 @@ typedef enum StepKind {
 
 typedef struct Step {
     StepKind kind;
-    BlockNode *node;       /* parent, from, or the node itself */
-    BlockNode *to;         /* child, to */
+    BlockNode *node;       /* parent, from, or the node itself; counted: GraphTx.drop */
+    BlockNode *to;         /* child, to; likewise */
     BlockBackend *backend; /* of roots */
-    BlockChild *edge;
+    BlockChild *edge; /* may be gone by the time of the commit */
+    uint64_t edge_serial;
     char *name;
     ChildRole role;
     PermPair perm;

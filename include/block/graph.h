@@ -44,8 +44,8 @@ void graph_tx_on_commit(GraphTx *tx, void (*fn)(void *opaque), void *opaque);
 
 /** graph_tx_co_commit() - see above; frees @tx either way */
 bool coroutine_fn graph_tx_co_commit(GraphTx *tx, GError **errp);
-/** graph_tx_drop() - forget an uncommitted transaction */
-void graph_tx_drop(GraphTx *tx);
+/** graph_tx_co_drop() - forget an uncommitted transaction */
+void coroutine_fn graph_tx_co_drop(GraphTx *tx);
 
 /** graph_co_insert_filter() - put @filter, whose "file" is @node already, above @node in all
  * its parents; graph_co_remove_filter() - the reverse: what pointed at @filter points at its file,

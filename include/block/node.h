@@ -35,6 +35,7 @@ struct BlockChild {
     BlockNode *parent;             /* the node above, or NULL */
     BlockBackend *parent_backend;  /* the backend above, or NULL */
     PermPair perm;                 /* as last solved */
+    uint64_t serial;               /* number of this edge among all that ever were */
     BlockChild *next_sibling, *prev_sibling; /* edges of one parent node, in order of attaching */
     BlockChild *next_parent, *prev_parent;   /* edges into one node */
 };

@@ -153,6 +153,46 @@ static void coroutine_fn test_stale_edge(void)
 }
 VTEST("/tx/edge-that-is-gone", test_stale_edge)
 
+/* The new edge may stand where the old one stood in memory. */
+static void coroutine_fn test_edge_made_again(void)
+{
+    World w = world_begin();
+    GError *err = NULL;
+    GraphTx *tx = graph_tx_new(), *other = graph_tx_new();
+    BlockNode *f = new_filter("f", w.file_b);
+
+    graph_tx_detach(tx, f->file);
+    graph_tx_detach(other, f->file);
+    g_assert_true(graph_tx_co_commit(other, &err));
+    other = graph_tx_new();
+    graph_tx_attach(other, f, "file", w.file_b, CHILD_FILTERED | CHILD_PRIMARY);
+    g_assert_true(graph_tx_co_commit(other, &err));
+    assert_fails(!graph_tx_co_commit(tx, &err), &err, "The graph has changed meanwhile");
+    g_assert_nonnull(f->file);
+    node_co_unref(f);
+    world_end(&w);
+}
+VTEST("/tx/edge-made-again-is-another", test_edge_made_again)
+
+/* Its user may let a node go while the transaction waits for another one. */
+static void coroutine_fn test_node_let_go(void)
+{
+    World w = world_begin();
+    GError *err = NULL;
+    GraphTx *tx = graph_tx_new(), *dropped = graph_tx_new();
+    BlockNode *f = new_filter("f", w.file_b);
+
+    graph_tx_drain(tx, f);
+    graph_tx_drain(dropped, f);
+    node_co_unref(f);
+    graph_tx_co_drop(dropped);
+    g_assert_true(node_find("f") == f);
+    g_assert_true(graph_tx_co_commit(tx, &err));
+    g_assert_null(node_find("f"));
+    world_end(&w);
+}
+VTEST("/tx/node-of-a-step-is-kept", test_node_let_go)
+
 /* --- all or nothing --- */
 
 static void count_call(void *opaque)
