@@ -246,7 +246,8 @@ static inline void coroutine_fn call_entry(void *opaque)
     co_queue_wake_all(&r->over);
 }
 
-static inline void call_start(Running *r, NbdClient *c, uint16_t type, uint64_t offset, uint32_t length)
+static inline void
+call_start(Running *r, NbdClient *c, uint16_t type, uint64_t offset, uint32_t length)
 {
     memset(r->buf, 0xee, sizeof(r->buf));
     r->client = c;
