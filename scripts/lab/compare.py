@@ -13,7 +13,8 @@ import shutil
 import statistics
 import tempfile
 
-# Of tandem: the median is at most `most`, the median ratio to QEMU at least `times`.
+# Of tandem: the median is at most `most`, the median ratio to QEMU at least `times`,
+# and to any other program at least 1.
 Figure = collections.namedtuple('Figure', 'name unit better most times', defaults=(None, None))
 
 
@@ -102,4 +103,7 @@ def verdict(r):
     if r['times'] is not None:
         met = statistics.median(r['ratios']['qemu']) >= r['times']
         wants.append(f'at least {r["times"]:g} times: {"yes" if met else "NO"}')
+    for other, ratios in r['ratios'].items():
+        if other != 'qemu':
+            wants.append(f'at least {other}: {"yes" if statistics.median(ratios) >= 1 else "NO"}')
     return ', '.join(wants) or 'no target'
