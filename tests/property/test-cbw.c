@@ -72,8 +72,9 @@ open_target(World *w)
     w->to = world_co_make_overlay("target-file", LENGTH);
     memdisk_set_jitter(w->to, choose_in(w->c, 0, 3) * NS_PER_MS);
     file = memdisk_open(w->to, "target-file", NULL, NULL);
-    target = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"target\",\"file\":\"target-file\","
-                           "\"metadata-policy\":\"scratch\",\"backing\":\"source\"}");
+    target = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"target\","
+                           "\"file\":\"target-file\",\"metadata-policy\":\"scratch\","
+                           "\"backing\":\"source\"}");
     node_co_unref(file);
     return target;
 }

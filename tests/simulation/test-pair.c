@@ -442,9 +442,11 @@ stop_without_failover(Run *run)
 
 /* --- a new secondary, filled by mirror while the guest goes on --- */
 
+static const char *const resync_ids[PAIR_DISKS_MAX] = {"resync0", "resync1", "resync2"};
+
 typedef struct Resync {
     unsigned running;
-    int result;
+    int result; /* the first error */
 } Resync;
 
 static void coroutine_fn
@@ -456,11 +458,10 @@ mirror_done(int ret, void *opaque)
     r->result = r->result ? r->result : ret;
 }
 
-static Job *coroutine_fn
+static void coroutine_fn
 start_mirror(Run *run, PairDisk *d, Resync *r)
 {
-    static const char *const ids[] = {"resync0", "resync1", "resync2"};
-    JobOptions o = {.id = ids[d->index], .done = mirror_done, .opaque = r};
+    JobOptions o = {.id = resync_ids[d->index], .done = mirror_done, .opaque = r};
     MirrorOptions m = {
         .sync = MIRROR_SYNC_MODE_FULL,
         .write_blocking = choose(run->c),
@@ -470,48 +471,129 @@ start_mirror(Run *run, PairDisk *d, Resync *r)
     };
     GError *err = NULL;
     BlockNode *link = pair_co_open_link(d, &err);
-    Job *job;
 
     g_assert_no_error(err);
-    job = mirror_co_start(&o, &m, d->a.quorum, link, &err);
+    r->running++;
+    (void)mirror_co_start(&o, &m, d->a.quorum, link, &err);
     g_assert_no_error(err);
     node_co_unref(link);
-    r->running++;
-    return job;
+}
+
+/* What may go wrong while it is filled; whoever asks for a new secondary tries again. */
+static int coroutine_fn
+resync_trouble_co_entry(void *opaque)
+{
+    static const unsigned weights[] = {6, 2, 2, 1, 1};
+    Run *run = opaque;
+    Job *job;
+
+    switch (choose_weighted(run->c, weights, G_N_ELEMENTS(weights))) {
+    case 1:
+        arm_cut(run);
+        break;
+    case 2:
+        arm_fault(run);
+        break;
+    case 3:
+        stall_links(run->p, true);
+        co_sleep_ns(choose_in(run->c, 0, 20) * NS_PER_MS);
+        stall_links(run->p, false);
+        break;
+    case 4:
+        co_sleep_ns(choose_in(run->c, 0, 20) * NS_PER_MS);
+        job = job_find(resync_ids[0]);
+        if (job && job_verb_allowed(job, JOB_VERB_CANCEL, NULL)) {
+            job_cancel(job, true);
+        }
+    }
+    return 0;
+}
+
+/* Each mirror has come to an end or is ready. */
+static bool
+mirrors_are_settled(const Pair *p)
+{
+    for (unsigned i = 0; i < p->n; i++) {
+        Job *job = job_find(resync_ids[i]);
+
+        if (job && !job_verb_allowed(job, JOB_VERB_COMPLETE, NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Those that are ready end well; if one has failed the copies are of no use. */
+static void coroutine_fn
+end_mirrors(const Pair *p, const Resync *r)
+{
+    for (unsigned i = 0; i < p->n; i++) {
+        Job *job = job_find(resync_ids[i]);
+
+        if (job && job_verb_allowed(job, JOB_VERB_CANCEL, NULL)) {
+            job_cancel(job, r->result != 0);
+        }
+    }
+    while (r->running > 0) {
+        co_sleep_ns(NS_PER_MS);
+    }
+}
+
+/* Nobody writes now. */
+static void coroutine_fn
+check_resynced(Run *run)
+{
+    Pair *p = run->p;
+
+    for (unsigned i = 0; i < p->n; i++) {
+        g_assert_cmpmem(memdisk_data(p->d[i].a.local), p->length,
+                        memdisk_data(p->d[i].b.local), p->length);
+        p->d[i].tainted = false;
+    }
+}
+
+static bool coroutine_fn
+resync_once(Run *run, bool in_peace)
+{
+    Pair *p = run->p;
+    CoGroup group = {0};
+    Resync r = {0};
+
+    pair_co_disconnect(p);
+    pair_co_drop_secondary(p);
+    pair_co_make_secondary(p);
+    for (unsigned i = 0; i < p->n; i++) {
+        start_mirror(run, &p->d[i], &r);
+        spawn_guests(run, &group, &p->d[i], &p->d[i].a, 3);
+    }
+    if (!in_peace) {
+        co_group_spawn(&group, resync_trouble_co_entry, run);
+    }
+    (void)co_group_wait(&group); /* each guest has looked at its own errors */
+    while (!mirrors_are_settled(p)) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    end_mirrors(p, &r);
+    pair_heal(p);
+    run->faulty = NULL;
+    for (unsigned i = 0; i < p->n; i++) {
+        check_primary(run, &p->d[i]); /* whatever has become of the copy */
+    }
+    g_assert_true(r.result == 0 || !in_peace);
+    if (r.result == 0) {
+        check_resynced(run);
+    }
+    return r.result == 0;
 }
 
 static void coroutine_fn
 resync(Run *run)
 {
     Pair *p = run->p;
-    Resync r = {0};
-    Job *job[PAIR_DISKS_MAX];
-    CoGroup group = {0};
 
     replication_co_stop_all("p", false, NULL); /* promoted hosts have no group "p" */
-    pair_co_disconnect(p);
-    pair_co_drop_secondary(p);
-    pair_co_make_secondary(p);
     run->stopped_p = true;
-    for (unsigned i = 0; i < p->n; i++) {
-        job[i] = start_mirror(run, &p->d[i], &r);
-        spawn_guests(run, &group, &p->d[i], &p->d[i].a, 3);
-    }
-    (void)co_group_wait(&group); /* each guest has looked at its own errors */
-    for (unsigned i = 0; i < p->n; i++) {
-        while (!job_verb_allowed(job[i], JOB_VERB_COMPLETE, NULL)) {
-            co_sleep_ns(NS_PER_MS);
-        }
-        job_cancel(job[i], false);
-    }
-    while (r.running > 0) {
-        co_sleep_ns(NS_PER_MS);
-    }
-    g_assert_cmpint(r.result, ==, 0);
-    for (unsigned i = 0; i < p->n; i++) {
-        g_assert_cmpmem(memdisk_data(p->d[i].a.local), p->length,
-                        memdisk_data(p->d[i].b.local), p->length);
-        p->d[i].tainted = false;
+    for (unsigned attempt = 0; !resync_once(run, attempt == 2); attempt++) {
     }
     g_assert_true(pair_co_connect(p));
     p->failed_over = false;
