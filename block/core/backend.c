@@ -187,6 +187,11 @@ void backend_fence(BlockBackend *be, int err)
     be->fence = err;
 }
 
+int backend_fence_err(const BlockBackend *be)
+{
+    return be->fence;
+}
+
 void backend_set_histogram(BlockBackend *be, AcctType type, const uint64_t *boundaries, size_t n)
 {
     acct_set_histogram(be->stats, type, boundaries, n);

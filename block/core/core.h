@@ -28,6 +28,11 @@ void drain_progress(void);
 /** drain_recompute_gate() - of one backend, after a change of edges below it */
 void drain_recompute_gate(BlockBackend *be);
 
+/* --- fence.c --- */
+
+/** fence_recompute() - after any change of edges above @node */
+void fence_recompute(BlockNode *node);
+
 /* --- nodes --- */
 
 struct BlockNodePriv {
@@ -51,6 +56,8 @@ struct BlockNodePriv {
     OpBlocker *blockers;
     BlockNode *next, *prev; /* all nodes, in order of creation */
     uint64_t order;         /* of creation */
+    int fence_err;          /* node_fence(); 0: none */
+    const BlockNode *fence_pass[2];
     BlockNode *next_dead;   /* work list of node_co_unref() */
     unsigned mark;          /* of a walk: see graph_walk_begin() */
 };

@@ -398,6 +398,13 @@ static void tell_backends(GArray *seen)
     g_array_free(seen, TRUE);
 }
 
+static void raise_fences(Plan *plan)
+{
+    for (size_t i = 0; i < plan->nodes->len; i++) {
+        fence_recompute(plan_node_at(plan, i)->node);
+    }
+}
+
 static void apply(GraphTx *tx)
 {
     GArray *seen = remember_backends(tx->plan);
@@ -415,6 +422,7 @@ static void apply(GraphTx *tx)
 
         c->fn(c->opaque);
     }
+    raise_fences(tx->plan);
     open_gates(seen);
     tell_backends(seen);
 }

@@ -276,6 +276,12 @@ open_backend(BlockExport *e, BlockNode *node, const BlockExportOptions *o, GErro
         e->be = NULL;
         return false;
     }
+    if (writable && backend_fence_err(e->be)) {
+        backend_co_free(e->be);
+        e->be = NULL;
+        return fail(errp, "Node '%s' is fenced: a failover writes to the disk below it",
+                    node->node_name);
+    }
     backend_set_write_cache(e->be, !(o->has_writethrough && o->writethrough));
     return true;
 }

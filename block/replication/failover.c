@@ -3,7 +3,9 @@
  * Failover: the secondary's view becomes its disk.
  *
  *  F1 the old primary is fenced before anything else: no write of its changes
- *     the disk under the merge, whether it was admitted or is still coming;
+ *     the disk under the merge, whether it was admitted or is still coming, and
+ *     by whatever export or drive; a new export of the disk is refused until
+ *     the merge is done;
  *  F2 the stage is `failover` before the filter goes, so nothing that happens
  *     on the way is mistaken for an error of replication;
  *  F3 the merge never changes what the top shows; when it fails, the chain is
@@ -18,17 +20,17 @@
 #include "block/backend.h"
 #include "block/replication/replication-int.h"
 
-/* Everybody who writes to @node from outside of our own chain. */
+/* Everybody who wrote to @node from outside of our own chain and has a drive id. */
 static void
-fence_users(Replication *r, BlockNode *node, int err, bool named_only)
+unfence_drives(Replication *r, BlockNode *node)
 {
     for (BlockChild *e = node->first_parent; e; e = e->next_parent) {
         if (e->parent_backend) {
-            if (!named_only || *backend_name(e->parent_backend)) {
-                backend_fence(e->parent_backend, err);
+            if (*backend_name(e->parent_backend)) {
+                backend_fence(e->parent_backend, 0);
             }
         } else if (e->parent != r->node && e->parent != r->hidden) {
-            fence_users(r, e->parent, err, named_only);
+            unfence_drives(r, e->parent);
         }
     }
 }
@@ -44,7 +46,8 @@ failover_co_done(int ret, void *opaque)
         stage_move(r, REPLICATION_STAGE_FAILOVER_FAILED, g_strerror(-ret));
     } else {
         /* Exports stay fenced: their clients belong to the old primary. A drive id is ours. */
-        fence_users(r, r->disk, 0, true);
+        node_fence(r->disk, 0, NULL, NULL);
+        unfence_drives(r, r->disk);
         stage_move(r, REPLICATION_STAGE_DONE, "failover completed");
         latch_clear(r);
         secondary_co_forget_chain(r);
@@ -78,7 +81,7 @@ failover_co_begin(Replication *r, GError **errp)
 {
     bool ok;
 
-    fence_users(r, r->cbw ? r->cbw : r->disk, EPERM, false); /* F1 */
+    node_fence(r->disk, EPERM, r->node, r->hidden); /* F1 */
     drain_co_begin(r->node); /* F4: no flush between the stage and the merge's filter */
     stage_move(r, REPLICATION_STAGE_FAILOVER, "failover");   /* F2 */
     latch_clear(r);

@@ -261,6 +261,7 @@ secondary_co_forget_chain(Replication *r)
     if (!r->active) {
         return;
     }
+    node_fence(r->disk, 0, NULL, NULL); /* if a failover that failed has left it */
     end_scratch(r->active, &r->active_scratch);
     end_scratch(r->hidden, &r->hidden_scratch);
     secondary_co_detach(r, r->stage == REPLICATION_STAGE_NONE);

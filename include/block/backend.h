@@ -92,6 +92,19 @@ void backend_exit(BlockBackend *be, BackendReq *req);
  */
 void backend_fence(BlockBackend *be, int err);
 
+/** backend_fence_err() - the errno of its fence; 0: it has none */
+int backend_fence_err(const BlockBackend *be);
+
+/**
+ * node_fence() - fence every backend above @node, now and later
+ * @err: positive errno that they get; 0: from now on no more are fenced; those that are stay so
+ * @pass_a, @pass_b: what reaches @node through them only is left alone. May be NULL; compared only
+ *
+ * Whatever the way in which a backend comes above @node, by being made there or by a change of the
+ * graph, it is fenced before its next request.
+ */
+void node_fence(BlockNode *node, int err, const BlockNode *pass_a, const BlockNode *pass_b);
+
 /** backend_in_flight() - admitted and not done */
 unsigned backend_in_flight(const BlockBackend *be);
 

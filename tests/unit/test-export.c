@@ -124,6 +124,29 @@ static void coroutine_fn test_fence_refuses_changes_only(void)
     end();
 }
 
+static void coroutine_fn test_fenced_node_is_not_exported_writable(void)
+{
+    BlockExportOptions o = {
+        .type = BLOCK_EXPORT_TYPE_NBD,
+        .id = (char *)"late",
+        .u.nbd.name = (char *)"late",
+        .has_writable = true,
+        .writable = true,
+    };
+    GError *err = NULL;
+
+    start(0);
+    o.node_name = node->node_name;
+    node_fence(node, EPERM, NULL, NULL);
+    g_assert_false(export_co_add(&o, &err));
+    g_assert_nonnull(strstr(err->message, "is fenced: a failover writes to the disk below it"));
+    g_clear_error(&err);
+    o.writable = false;
+    g_assert_true(export_co_add(&o, &err));
+    node_fence(node, 0, NULL, NULL);
+    end();
+}
+
 static void coroutine_fn test_fence_catches_what_waits_at_the_gate(void)
 {
     static const uint16_t types[] = {NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_CMD_TRIM};
@@ -246,6 +269,8 @@ static void coroutine_fn test_flush_that_fails_is_told(void)
 }
 
 LOOP_TEST("/export/fence", test_fence_refuses_changes_only)
+LOOP_TEST("/export/fenced-node-is-not-exported-writable",
+          test_fenced_node_is_not_exported_writable)
 LOOP_TEST("/export/fence-at-the-gate", test_fence_catches_what_waits_at_the_gate)
 LOOP_TEST("/export/drain", test_drain_holds_requests_back)
 LOOP_TEST("/export/removal", test_removal_waits_for_the_disk)

@@ -193,6 +193,57 @@ static void coroutine_fn test_node_let_go(void)
 }
 VTEST("/tx/node-of-a-step-is-kept", test_node_let_go)
 
+/* --- fences --- */
+
+static BlockBackend *coroutine_fn new_user(BlockNode *node)
+{
+    BlockBackend *be = backend_new(NULL, (PermPair){0, PERM_ALL}, NULL, NULL, NULL);
+
+    g_assert_true(backend_co_insert(be, node, NULL));
+    return be;
+}
+
+static void coroutine_fn test_fence(void)
+{
+    World w = world_begin();
+    GError *err = NULL;
+    GraphTx *tx = graph_tx_new();
+    BlockNode *f = new_filter("f", w.file_b), *pass = new_filter("pass", w.file_b);
+    BlockNode *moves = new_filter("moves", w.file_a);
+    BlockBackend *above = new_user(f), *passes = new_user(pass), *elsewhere = new_user(moves);
+    BlockBackend *late, *late_passes;
+
+    node_fence(w.file_b, EPERM, pass, NULL);
+    late = new_user(w.file_b);
+    late_passes = new_user(pass);
+    g_assert_cmpint(backend_fence_err(above), ==, EPERM);
+    g_assert_cmpint(backend_fence_err(late), ==, EPERM);
+    g_assert_cmpint(backend_fence_err(passes), ==, 0);
+    g_assert_cmpint(backend_fence_err(late_passes), ==, 0);
+    g_assert_cmpint(backend_fence_err(elsewhere), ==, 0);
+
+    /* An edge moves, and brings a user with it. */
+    graph_tx_set_child(tx, moves->file, w.file_b);
+    g_assert_true(graph_tx_co_commit(tx, &err));
+    g_assert_cmpint(backend_fence_err(elsewhere), ==, EPERM);
+
+    backend_co_free(late);
+    node_fence(w.file_b, 0, NULL, NULL);
+    late = new_user(w.file_b);
+    g_assert_cmpint(backend_fence_err(late), ==, 0);
+    g_assert_cmpint(backend_fence_err(above), ==, EPERM); /* for good */
+    backend_co_free(late);
+    backend_co_free(above);
+    backend_co_free(passes);
+    backend_co_free(late_passes);
+    backend_co_free(elsewhere);
+    node_co_unref(f);
+    node_co_unref(pass);
+    node_co_unref(moves);
+    world_end(&w);
+}
+VTEST("/tx/fence-meets-newcomers", test_fence)
+
 /* --- all or nothing --- */
 
 static void count_call(void *opaque)

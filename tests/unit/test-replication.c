@@ -441,6 +441,76 @@ test_failover_fences(void)
     world_co_free(w);
 }
 
+static BlockBackend *coroutine_fn
+new_writer(const char *id, BlockNode *node)
+{
+    GError *err = NULL;
+    BlockBackend *be = backend_new(id, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, &err);
+
+    g_assert_no_error(err);
+    g_assert_true(backend_co_insert(be, node, &err));
+    return be;
+}
+
+static int coroutine_fn
+write_one(BlockBackend *be)
+{
+    uint8_t byte = 0x66;
+
+    return backend_co_pwrite(be, 0, &byte, 1, 0);
+}
+
+/* Nor may who comes while the overlays are merged, nor over an edge that is made then. */
+static void coroutine_fn
+test_failover_fences_newcomers(void)
+{
+    ReplWorld *w = secondary_co_half_and_half();
+    BlockNode *disk = node_skip_filters(backend_node(w->peer));
+    BlockBackend *nobody, *drive, *late;
+
+    co_stop(true);
+    nobody = new_writer(NULL, disk);
+    drive = new_writer("late", disk);
+    g_assert_cmpint(world_stage(w), ==, REPLICATION_STAGE_FAILOVER);
+    g_assert_cmpint(write_one(nobody), ==, -EPERM);
+    g_assert_cmpint(write_one(drive), ==, -EPERM);
+    world_co_wait_merged(w);
+    world_co_check(w);
+    g_assert_cmpint(write_one(nobody), ==, -EPERM);
+    g_assert_cmpint(write_one(drive), ==, 0);
+    late = new_writer(NULL, disk);
+    g_assert_cmpint(write_one(late), ==, 0);
+    backend_co_free(late);
+    backend_co_free(drive);
+    backend_co_free(nobody);
+    world_co_free(w);
+}
+
+/* A failover that failed and is given up leaves no fence to those who come then. */
+static void coroutine_fn
+test_failed_failover_keeps_the_fence(void)
+{
+    ReplWorld *w = secondary_co_half_and_half();
+    BlockNode *disk = node_skip_filters(backend_node(w->peer));
+    BlockBackend *be;
+
+    memdisk_fail_nth(w->disk, MEMDISK_WRITE | MEMDISK_ZERO, 1, EIO);
+    co_stop(true);
+    world_co_wait_merged(w);
+    memdisk_heal(w->disk);
+    g_assert_cmpint(world_stage(w), ==, REPLICATION_STAGE_FAILOVER_FAILED);
+    be = new_writer(NULL, disk);
+    g_assert_cmpint(write_one(be), ==, -EPERM);
+    backend_co_free(be);
+    co_stop(true);
+    world_co_wait_merged(w);
+    world_co_check(w);
+    be = new_writer(NULL, disk);
+    g_assert_cmpint(write_one(be), ==, 0);
+    backend_co_free(be);
+    world_co_free(w);
+}
+
 /* The guest writes while its overlays are merged: the view is its own all the time. */
 static void coroutine_fn
 test_failover_under_writes(void)
@@ -513,4 +583,6 @@ VTEST("/replication/secondary/close_running", test_close_running)
 VTEST("/replication/group/start_all_or_none", test_group_start_all_or_none)
 VTEST("/replication/failover/retry", test_failover_retry)
 VTEST("/replication/failover/fences", test_failover_fences)
+VTEST("/replication/failover/fences_newcomers", test_failover_fences_newcomers)
+VTEST("/replication/failover/failed_one_keeps_the_fence", test_failed_failover_keeps_the_fence)
 VTEST_ANY_ORDER("/replication/failover/under_writes", test_failover_under_writes)
