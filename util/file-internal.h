@@ -27,6 +27,7 @@ struct IoFile {
     Loop *loop;
     FileEngine engine;
     bool direct;
+    bool no_copy; /* copy_file_range() to here has been refused */
 
     InlineWay reads, writes;
     unsigned misses;        /* reads in a row that would have waited */

@@ -332,10 +332,10 @@ static int run_copy_range(void *opaque)
             continue;
         }
         if (r < 0) {
-            return errno == EXDEV || errno == ENOSYS || errno == EOPNOTSUPP ? -ENOTSUP : -errno;
+            return -errno;
         }
         if (r == 0) {
-            return -ENOTSUP; /* the source ends here: a read would give zeros */
+            return -ENODATA; /* the source ends here: a read would give zeros */
         }
         c->bytes -= r;
     }
@@ -351,6 +351,9 @@ int coroutine_fn io_file_co_copy_range(IoFile *src, int64_t src_offset, IoFile *
     if (fault_hit("file-copy-range")) {
         return -EIO;
     }
+    if (dst->no_copy) {
+        return -ENOTSUP;
+    }
     src->in_flight++;
     dst->in_flight++;
     dst->heavy++;
@@ -358,5 +361,9 @@ int coroutine_fn io_file_co_copy_range(IoFile *src, int64_t src_offset, IoFile *
     dst->heavy--;
     dst->in_flight--;
     src->in_flight--;
-    return r;
+    if (r == -EXDEV || r == -ENOSYS || r == -EOPNOTSUPP) {
+        dst->no_copy = true;
+        return -ENOTSUP;
+    }
+    return r == -EINVAL || r == -ENODATA ? -ENOTSUP : r;
 }

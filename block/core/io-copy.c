@@ -2,17 +2,18 @@
 /*
  * Copy offload and emptying: requests that move or drop whole contents.
  *
- * The source of a copy is followed down through drivers that only shift the
- * offset (they answer block status with RAW) to the node that stores it; the
- * destination's drivers pass the request down themselves. Whoever cannot says
- * -ENOTSUP, and the caller copies through memory.
+ * The source of a copy is followed down to the file that stores it: through
+ * drivers that only shift the offset (they answer block status with RAW), and
+ * by drivers with a map of their own, who hold what they map until the copy is
+ * done. The destination's drivers pass the request down themselves. Whoever
+ * cannot says -ENOTSUP, and the caller copies through memory.
  */
 #include "io-internal.h"
 
-/* Follow @offset of @node to the node that stores the range. */
+/* Follow @offset of @node through drivers that shift it at most. */
 static int coroutine_fn find_source(BlockNode **node, int64_t *offset, int64_t bytes)
 {
-    while (!(*node)->drv->is_protocol) {
+    while (!(*node)->drv->is_protocol && !(*node)->drv->co_copy_range_from) {
         const BlockDriver *drv = (*node)->drv;
 
         if (drv->is_filter && !drv->co_preadv && (*node)->file) {
@@ -33,17 +34,39 @@ static int coroutine_fn find_source(BlockNode **node, int64_t *offset, int64_t b
     return 0;
 }
 
-static int coroutine_fn copy_held(BlockNode *dst, int64_t dst_offset, BlockNode *src,
-                                  int64_t src_offset, int64_t bytes, ReqFlags flags)
+/* @src is a protocol node: the destination's drivers do the rest. */
+static int coroutine_fn copy_to(BlockChild *dst_child, int64_t dst_offset, BlockNode *src,
+                                int64_t src_offset, int64_t bytes, ReqFlags flags)
+{
+    BlockNode *dst = dst_child->node;
+    ReqFlags drv_flags = flags & (REQ_HINTS | dst->supported_write_flags);
+    IoHold hold;
+    int r = io_co_hold_write(&hold, dst, dst_offset, bytes, false, flags);
+
+    if (r == 0) {
+        node_request_begin(dst);
+        r = io_answer(dst->drv->co_copy_range(dst, src, src_offset, dst_offset, bytes, drv_flags));
+        node_request_end(dst);
+        io_release(&hold);
+    }
+    return io_finish_write(dst, dst_offset, bytes, flags, dst->supported_write_flags, r);
+}
+
+static int coroutine_fn copy_held(BlockNode *src, int64_t src_offset, BlockChild *dst,
+                                  int64_t dst_offset, int64_t bytes, ReqFlags flags)
 {
     int r = find_source(&src, &src_offset, bytes);
 
     if (r < 0) {
         return r;
     }
-    node_request_begin(dst);
-    r = io_answer(dst->drv->co_copy_range(dst, src, src_offset, dst_offset, bytes, flags));
-    node_request_end(dst);
+    if (!src->drv->co_copy_range_from) {
+        return copy_to(dst, dst_offset, src, src_offset, bytes, flags);
+    }
+    node_request_begin(src);
+    r = io_answer(
+        src->drv->co_copy_range_from(src, src_offset, dst, dst_offset, bytes, flags));
+    node_request_end(src);
     return r;
 }
 
@@ -52,8 +75,7 @@ int coroutine_fn node_co_copy_range(BlockNode *src, int64_t src_offset, BlockChi
 {
     IoRights rights = {.grow = (dst_child->perm.taken & PERM_RESIZE) != 0};
     BlockNode *dst = dst_child->node;
-    ReqFlags drv_flags = flags & (REQ_HINTS | dst->supported_write_flags);
-    IoHold read_hold, write_hold;
+    IoHold hold;
     int r;
 
     if (!(dst_child->perm.taken & PERM_WRITE)) {
@@ -70,17 +92,12 @@ int coroutine_fn node_co_copy_range(BlockNode *src, int64_t src_offset, BlockChi
         !io_is_aligned(dst, dst_offset, bytes) || !io_is_aligned(src, src_offset, bytes)) {
         return -ENOTSUP;
     }
-    r = io_co_hold_read(&read_hold, src, src_offset, bytes, flags & ~REQ_SERIALISING);
-    if (r < 0) {
-        return r;
-    }
-    r = io_co_hold_write(&write_hold, dst, dst_offset, bytes, false, flags);
+    r = io_co_hold_read(&hold, src, src_offset, bytes, flags & ~REQ_SERIALISING);
     if (r == 0) {
-        r = copy_held(dst, dst_offset, src, src_offset, bytes, drv_flags);
-        io_release(&write_hold);
+        r = copy_held(src, src_offset, dst_child, dst_offset, bytes, flags);
+        io_release(&hold);
     }
-    io_release(&read_hold);
-    return io_finish_write(dst, dst_offset, bytes, flags, dst->supported_write_flags, r);
+    return r;
 }
 
 int coroutine_fn child_co_copy_range(BlockChild *src, int64_t src_offset, BlockChild *dst,

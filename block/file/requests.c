@@ -117,5 +117,5 @@ int coroutine_fn file_co_copy_range(BlockNode *node, BlockNode *src, int64_t src
             r = io_file_co_fdatasync(h->io);
         }
     }
-    return r == -ENOSYS || r == -EXDEV || r == -EOPNOTSUPP || r == -EINVAL ? -ENOTSUP : r;
+    return r;
 }

@@ -9,7 +9,14 @@
 #include "util/buf.h"
 #include "util/loop.h"
 
+/* Through memory: what the processor has at hand, and short enough for the guest's requests. */
 #define MIRROR_MAX_COPY   (256 * KiB)
+/* By the system, in threads of its own. Two keep memory or a disk busy; with more of them the
+ * guest's requests wait for a processor. */
+#define MIRROR_MAX_OFFLOAD  (1 * MiB)
+#define MIRROR_MAX_OFFLOADS 2
+/* Smaller ones are done before a thread is awake. */
+#define MIRROR_MIN_OFFLOAD  (64 * KiB)
 /* A copy that found the guest faster this often is finished with the guest held. */
 #define MIRROR_MAX_ROUNDS 3
 
@@ -145,9 +152,10 @@ typedef struct MirrorPiece {
 static bool coroutine_fn
 mirror_co_claim(Mirror *m, uint64_t *cursor, MirrorPiece *p)
 {
-    uint64_t most = MAX(MIRROR_MAX_COPY, m->granularity); /* whole bits: one cannot be half clear */
+    uint64_t most = m->offloading ? MIRROR_MAX_OFFLOAD : MIRROR_MAX_COPY;
     uint64_t run;
 
+    most = MAX(most, (uint64_t)m->granularity); /* whole bits: one cannot be half clear */
     while (hbitmap_next_run(m->dirty, cursor, hbitmap_bytes(m->dirty), &run)) {
         uint64_t end = *cursor + MIN(run, most);
 
@@ -179,9 +187,8 @@ mirror_co_copy_data(Mirror *m, int64_t offset, void *buf, int64_t bytes)
     return child_co_pwritev(m->to, offset, iov_one(&v, buf, bytes), 0);
 }
 
-/* Copy a claimed piece and let go of it. The caller is a request that all gates have admitted. */
 static int coroutine_fn
-mirror_co_copy_piece(Mirror *m, MirrorPiece *p)
+mirror_co_copy_by_hand(Mirror *m, const MirrorPiece *p)
 {
     uint64_t size = MIN(p->bytes, MIRROR_MAX_COPY);
     void *buf = buf_try_alloc(size);
@@ -193,6 +200,28 @@ mirror_co_copy_piece(Mirror *m, MirrorPiece *p)
     if (buf) {
         buf_free(buf, size);
     }
+    return r;
+}
+
+/* Half the work of reading and writing, where both ends are files. When it fails, the other way
+ * finds out whether that was the read or the write. */
+static bool coroutine_fn
+mirror_co_offload(Mirror *m, const MirrorPiece *p)
+{
+    int64_t offset = (int64_t)p->offset;
+
+    m->offloading = p->bytes >= MIRROR_MIN_OFFLOAD &&
+                    child_co_copy_range(m->filter->file, offset, m->to, offset, (int64_t)p->bytes,
+                                        0) == 0;
+    return m->offloading;
+}
+
+/* Copy a claimed piece and let go of it. The caller is a request that all gates have admitted. */
+static int coroutine_fn
+mirror_co_copy_piece(Mirror *m, MirrorPiece *p)
+{
+    int r = mirror_co_offload(m, p) ? 0 : mirror_co_copy_by_hand(m, p);
+
     if (r < 0) {
         hbitmap_set(m->dirty, p->offset, p->bytes);
     }
@@ -244,7 +273,7 @@ mirror_copy_co_entry(void *opaque)
         m->error = m->error ? m->error : r;
     } else {
         m->job->progress.current += c->piece.bytes;
-        if (c->piece.bytes == MIRROR_MAX_COPY) {
+        if (c->piece.bytes == MIRROR_MAX_COPY && !m->offloading) {
             copy_window_done(&m->window, loop_now_ns() - begin_ns);
         }
     }
@@ -294,7 +323,9 @@ mirror_co_wait_copies(Mirror *m, int max)
 static void coroutine_fn
 mirror_co_wait_turn(Mirror *m)
 {
-    mirror_co_wait_copies(m, m->job->pauses && !m->drained ? 0 : m->window.size - 1);
+    int most = m->offloading ? MIRROR_MAX_OFFLOADS : m->window.size;
+
+    mirror_co_wait_copies(m, m->job->pauses && !m->drained ? 0 : most - 1);
     if (!m->drained) {
         job_co_pause_point(m->job);
     }
@@ -321,7 +352,7 @@ mirror_co_round(Mirror *m)
         bytes = c->piece.bytes;
         m->running++;
         m->job->progress.total =
-            m->job->progress.current + hbitmap_count(m->dirty) + m->running * MIRROR_MAX_COPY;
+            m->job->progress.current + hbitmap_count(m->dirty) + m->running * bytes;
         co_spawn(mirror_copy_co_entry, c);
         if (!m->drained) { /* the guest is held meanwhile: no speed limit is worth that */
             mirror_co_throttle(m, bytes);

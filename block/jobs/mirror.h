@@ -57,6 +57,7 @@ typedef struct Mirror {
     bool drained;           /* mirror_co_converge() has drained the filter */
     int running;            /* copies of the job in flight */
     CopyWindow window;      /* how many there may be */
+    bool offloading;        /* the system has done the one that ended last */
     int error;              /* first error of a copy, -errno */
     bool error_was_read;
     uint64_t cursor;        /* where the search for the next piece begins */

@@ -218,6 +218,7 @@ const BlockDriver driver_qcow2 = {
     .co_flush = qcow2_co_flush,
     .flush_does_children = true,
     .co_block_status = qcow2_co_block_status,
+    .co_copy_range_from = qcow2_co_copy_range_from,
     .co_truncate = qcow2_co_truncate,
     .co_allocated_size = qcow2_co_allocated_size,
     .co_make_empty = qcow2_co_make_empty,

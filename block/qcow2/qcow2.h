@@ -397,6 +397,21 @@ static inline uint64_t qcow2_backing_bytes(const Qcow2 *q)
     return q->node->backing ? (uint64_t)node_length(q->node->backing->node) : 0;
 }
 
+/* --- copy.c: copy offload --- */
+
+/* Where the rest of a copy goes. */
+typedef struct Qcow2Copy {
+    BlockChild *dst;
+    uint64_t to, bytes;
+    ReqFlags flags;
+} Qcow2Copy;
+/* One run each, of @c->bytes from @guest or @host; -ENOTSUP if it is to be copied by hand. */
+int coroutine_fn qcow2_co_copy_stored(Qcow2 *q, uint64_t host, const Qcow2Copy *c);
+int coroutine_fn qcow2_co_copy_zeroes(const Qcow2Copy *c);
+int coroutine_fn qcow2_co_copy_backing(Qcow2 *q, uint64_t guest, const Qcow2Copy *c);
+int coroutine_fn qcow2_co_copy_range_from(BlockNode *node, int64_t offset, BlockChild *dst,
+                                          int64_t dst_offset, int64_t bytes, ReqFlags flags);
+
 typedef enum Qcow2Drop {
     QCOW2_DROP_DISCARD, /* reads as zeroes afterwards */
     QCOW2_DROP_ZERO,    /* the same, but host clusters are kept */

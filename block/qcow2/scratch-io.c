@@ -107,6 +107,43 @@ int coroutine_fn scratch_co_preadv(Qcow2 *q, uint64_t guest, IoVec iov)
     return r;
 }
 
+static int coroutine_fn copy_run(Qcow2 *q, const ScratchRun *run, uint64_t guest,
+                                 const Qcow2Copy *c)
+{
+    switch (run->state) {
+    case SCRATCH_DATA:
+        return qcow2_co_copy_stored(q, run->host, c);
+    case SCRATCH_ABSENT:
+        return qcow2_co_copy_backing(q, guest, c);
+    case SCRATCH_ZERO:
+        return qcow2_co_copy_zeroes(c);
+    }
+    g_assert_not_reached();
+}
+
+int coroutine_fn scratch_co_copy_from(Qcow2 *q, uint64_t guest, const Qcow2Copy *c)
+{
+    uint64_t done = 0;
+    int r = 0;
+
+    if (!enter(q)) {
+        return qcow2_co_copy_range_from(q->node, (int64_t)guest, c->dst, (int64_t)c->to,
+                                        (int64_t)c->bytes, c->flags);
+    }
+    while (done < c->bytes && r == 0) {
+        Qcow2Copy part = *c;
+        ScratchRun run;
+
+        scratch_run(q, guest + done, c->bytes - done, &run);
+        part.to += done;
+        part.bytes = run.bytes;
+        r = copy_run(q, &run, guest + done, &part);
+        done += run.bytes;
+    }
+    leave(q->scratch);
+    return r;
+}
+
 /* --- writing --- */
 
 /* Part of a request whose host clusters follow each other. */

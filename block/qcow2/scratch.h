@@ -97,6 +97,7 @@ uint64_t coroutine_fn scratch_co_alloc(Qcow2 *q, uint64_t n);
 
 void scratch_run(const Qcow2 *q, uint64_t guest, uint64_t bytes, ScratchRun *ret);
 int coroutine_fn scratch_co_preadv(Qcow2 *q, uint64_t guest, IoVec iov);
+int coroutine_fn scratch_co_copy_from(Qcow2 *q, uint64_t guest, const Qcow2Copy *c);
 int coroutine_fn scratch_co_pwritev(Qcow2 *q, uint64_t guest, IoVec iov);
 /** scratch_co_zero() - @discard: only what is stored, and nothing where nothing is */
 int coroutine_fn scratch_co_zero(Qcow2 *q, uint64_t guest, uint64_t bytes, bool discard);

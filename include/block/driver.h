@@ -70,6 +70,10 @@ struct BlockDriver {
                                          int64_t bytes, BlockStatus *ret);
     int (*coroutine_ptr co_copy_range)(BlockNode *node, BlockNode *src, int64_t src_offset,
                                        int64_t dst_offset, int64_t bytes, ReqFlags flags);
+    /* For drivers with a map: node_co_copy_range() for each run, whose place the driver keeps from
+     * being used for anything else meanwhile. -ENOTSUP, also after a part: copy all by hand. */
+    int (*coroutine_ptr co_copy_range_from)(BlockNode *node, int64_t offset, BlockChild *dst,
+                                            int64_t dst_offset, int64_t bytes, ReqFlags flags);
 
     /* --- size and content --- */
     bool (*coroutine_ptr co_truncate)(BlockNode *node, int64_t length, bool exact,

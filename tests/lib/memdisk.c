@@ -50,6 +50,7 @@ struct Memdisk {
     unsigned nth_kinds;
     uint64_t nth;
     int nth_err;
+    bool nth_and_all_after;
     bool stalled;
     unsigned n_stalled;
     CoQueue stall;
@@ -165,6 +166,13 @@ void memdisk_fail_nth(Memdisk *d, unsigned kinds, uint64_t n, int err)
     d->nth_kinds = kinds;
     d->nth = n;
     d->nth_err = err;
+    d->nth_and_all_after = false;
+}
+
+void memdisk_fail_from(Memdisk *d, unsigned kinds, uint64_t n, int err)
+{
+    memdisk_fail_nth(d, kinds, n, err);
+    d->nth_and_all_after = true;
 }
 
 void memdisk_fail_range(Memdisk *d, unsigned kinds, int64_t offset, int64_t bytes, int err)
@@ -196,8 +204,15 @@ void memdisk_heal(Memdisk *d)
 
 static int fault_of(Memdisk *d, MemdiskKind kind, int64_t offset, int64_t bytes)
 {
-    if ((d->nth_kinds & kind) && d->nth > 0 && --d->nth == 0) {
-        return -d->nth_err;
+    if ((d->nth_kinds & kind) && d->nth > 0) {
+        bool hit = d->nth == 1;
+
+        if (!hit || !d->nth_and_all_after) {
+            d->nth--;
+        }
+        if (hit) {
+            return -d->nth_err;
+        }
     }
     for (size_t i = 0; i < d->fail_ranges->len; i++) {
         const FailRange *f = &g_array_index(d->fail_ranges, FailRange, i);
@@ -404,6 +419,22 @@ memdisk_co_pwritev(BlockNode *node, int64_t offset, IoVec iov, ReqFlags flags)
 }
 
 static int coroutine_fn
+memdisk_co_copy_range(BlockNode *node, BlockNode *src, int64_t src_offset, int64_t dst_offset,
+                      int64_t bytes, ReqFlags flags)
+{
+    g_autofree uint8_t *buf = NULL;
+    struct iovec v;
+    int r;
+
+    if (src->drv != node->drv || disk_of(node)->o.no_copy) {
+        return -ENOTSUP;
+    }
+    buf = g_malloc(bytes);
+    r = memdisk_co_preadv(src, src_offset, iov_one(&v, buf, bytes), 0);
+    return r < 0 ? r : memdisk_co_pwritev(node, dst_offset, iov_one(&v, buf, bytes), flags);
+}
+
+static int coroutine_fn
 memdisk_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
 {
     if (disk_of(node)->o.no_zeroes) {
@@ -532,6 +563,7 @@ static const BlockDriver driver_memdisk = {
     .co_close = memdisk_co_close,
     .co_preadv = memdisk_co_preadv,
     .co_pwritev = memdisk_co_pwritev,
+    .co_copy_range = memdisk_co_copy_range,
     .co_pwrite_zeroes = memdisk_co_pwrite_zeroes,
     .co_pdiscard = memdisk_co_pdiscard,
     .co_flush = memdisk_co_flush,

@@ -40,6 +40,7 @@ typedef struct MemdiskOptions {
     ReqFlags write_flags, zero_flags; /* supported natively, of REQ_FUA and so on */
     bool no_zeroes;                   /* zero writes are -ENOTSUP */
     bool no_discard;                  /* discards are -ENOTSUP */
+    bool no_copy;                     /* offloaded copies to it are -ENOTSUP */
 } MemdiskOptions;
 
 /* What the driver was asked. */
@@ -79,6 +80,8 @@ size_t memdisk_log_count(const Memdisk *d, unsigned kinds);
 
 /** memdisk_fail_nth() - the @n-th request of @kinds from now (1: the next) fails, once */
 void memdisk_fail_nth(Memdisk *d, unsigned kinds, uint64_t n, int err);
+/** memdisk_fail_from() - that one and all after it */
+void memdisk_fail_from(Memdisk *d, unsigned kinds, uint64_t n, int err);
 /** memdisk_fail_range() - requests of @kinds that touch the range fail */
 void memdisk_fail_range(Memdisk *d, unsigned kinds, int64_t offset, int64_t bytes, int err);
 /** memdisk_stall() - requests wait, before they have any effect, until stalled is false */

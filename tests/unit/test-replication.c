@@ -394,7 +394,7 @@ test_copy_error(void)
     world_co_free(w);
 }
 
-/* Failover whose merge fails at each write in turn: the view holds, and a retry works. */
+/* Failover whose merge fails from each write on: the view holds, and a retry works. */
 static void coroutine_fn
 test_failover_retry(void)
 {
@@ -402,7 +402,7 @@ test_failover_retry(void)
         ReplWorld *w = secondary_co_half_and_half();
         bool failed;
 
-        memdisk_fail_nth(w->disk, MEMDISK_WRITE | MEMDISK_ZERO, n, EIO);
+        memdisk_fail_from(w->disk, MEMDISK_WRITE | MEMDISK_ZERO, n, EIO);
         co_stop(true);
         world_co_wait_merged(w);
         failed = world_stage(w) == REPLICATION_STAGE_FAILOVER_FAILED;
