@@ -86,6 +86,13 @@ class Info(Img):
                 js = ['info', '--output=json', *argv]
                 self.assertEqual(json.loads(self.ours(*js).out), json.loads(self.qemu(*js).out))
 
+    def test_a_backing_file_that_does_not_open(self):
+        for argv in [['-b', 'missing', '-F', 'raw'], ['-b', 'missing', '-F', 'qcow2'],
+                     ['-b', 'missing', '-F', 'foo'], ['-b', 'missing']]:
+            for size in ([], ['1M']):
+                done = self.both('create', '-f', 'qcow2', *argv, 'x', *size)
+                self.assertEqual(done.status, 1)
+
     def test_a_missing_backing_file_matters_to_a_chain_only(self):
         self.image('base')
         self.image('top', options=['-b', 'base', '-F', 'qcow2'])
@@ -113,6 +120,17 @@ class Map(Img):
             with self.subTest(argv):
                 self.both('map', *argv)
                 self.both('map', '--output=json', *argv)
+
+    def test_behind_the_end_of_a_shorter_layer(self):
+        self.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'low', '1M')
+        for name, size, low, fmt in [('a', '3M', 'low', 'raw'), ('b', '4M', 'a', 'qcow2'),
+                                     ('c', '1500k', 'b', 'qcow2'), ('d', '5M', 'c', 'qcow2')]:
+            self.prepare('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', low, '-F', fmt, name,
+                         size)
+            self.prepare('qemu-io', '-c', 'write 1400k 64k', name)
+            with self.subTest(name):
+                self.both('map', name)
+                self.both('map', '--output=json', name)
 
     def test_compressed_has_no_place(self):
         self.image('raw', 'write -P 3 0 1M', fmt='raw')

@@ -120,8 +120,7 @@ static bool coroutine_fn look_at_backing(const Create *o, ImageCreate *c, GError
     spec.flags.read_only = true;
     node = image_co_open_node(&spec, &err);
     if (!node) {
-        ok = fail(errp, "Could not open '%s': %s\nCould not open backing image.", name,
-                  err->message);
+        ok = fail(errp, "%s\nCould not open backing image.", err->message);
         g_error_free(err);
         return ok;
     }

@@ -82,6 +82,14 @@ static bool print_run(Map *o, const Run *r)
     return true;
 }
 
+/* Zeroes behind the end of a layer that is too short. They are nowhere, and so is it there: the
+ * image above it is the one that shows them. */
+static bool is_past_a_layer(const BlockStatus *s, int64_t at)
+{
+    return s->flags & STATUS_ZERO && s->file && !(s->flags & STATUS_OFFSET_VALID) &&
+           at >= node_length(s->file);
+}
+
 static int coroutine_fn ask(BlockBackend *be, int64_t at, int64_t bytes, Run *ret)
 {
     BlockStatus s;
@@ -89,6 +97,9 @@ static int coroutine_fn ask(BlockBackend *be, int64_t at, int64_t bytes, Run *re
 
     if (r < 0) {
         return r;
+    }
+    if (is_past_a_layer(&s, at)) {
+        s.flags &= ~(unsigned)STATUS_ALLOCATED;
     }
     if (!(s.flags & STATUS_ALLOCATED) && depth > 0) {
         depth--; /* passed all images: what is in none counts as the bottom's */
