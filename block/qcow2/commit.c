@@ -9,7 +9,7 @@
  *   R3   a new L2 table and its refcount => the L1 entry
  *   R4   a new refcount block => its refcount table entry
  *   R5   a grown refcount table and its blocks => the header, in one write
- *   R6   a grown L1 table => the header, in one write
+ *   R6   a new L1 table => the header, in one write
  *   R7   removal of the last pointer => the lowered refcount
  *   R8   that removal, and the end of all requests that may use the cluster
  *        => its reuse, or a hole in its place
@@ -390,8 +390,12 @@ int coroutine_fn qcow2_co_settle(Qcow2 *q)
     if (r == 0 && !qcow2_is_clean(q)) {
         r = qcow2_co_commit_all(q); /* counts that the first one has lowered */
     }
-    if (r == 0 && qcow2_is_clean(q) && !q->quarantine) {
+    if (r == 0 && q->h.incompatible & QCOW2_INCOMPAT_DIRTY && qcow2_is_clean(q) &&
+        !q->quarantine) {
         r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY); /* R9 */
+        if (r == 0) {
+            r = child_co_flush(qcow2_file(q));
+        }
     }
     return r;
 }

@@ -10,14 +10,17 @@
  *   1  dirty bit, flush                       content intact
  *   2  old L1 becomes zeroes                  empty or partly empty, leaks
  *   3  clusters 1 to 2+n become zeroes; flush refcounts are lost: rebuilt
- *   4  the header points at them, flush       empty
- *   5  refcount table entry 0, flush
+ *   4  the header points at them              empty
+ *   5  refcount table entry 0
  *   6  refcounts of clusters 0 to 2+n, flush  consistent
  *   7  dirty bit cleared
- *   8  file cut, flush
+ *   8  file cut
  *
  * The flush in step 3 matters: without it the header might switch to an L1
- * table that still holds what cluster 3 held before.
+ * table that still holds what cluster 3 held before. Steps 4 to 6 may reach the
+ * disk in any order: refcounts are rebuilt while the image is dirty. So what is
+ * in memory need not be written before; and whether 7 and 8 survive matters to
+ * nobody until the next flush.
  *
  * The general way (version 2, or tables too large for one refcount block)
  * frees cluster by cluster in the order of R7.
@@ -66,7 +69,7 @@ static int coroutine_fn write_fresh_tables(Qcow2 *q, uint64_t n)
     int r = write_zeroes(q, q->cluster_size, (2 + n) << q->cluster_bits);
 
     if (r == 0) {
-        r = flush(q);
+        r = flush(q); /* R6 */
     }
     if (r < 0) {
         return r;
@@ -76,14 +79,8 @@ static int coroutine_fn write_fresh_tables(Qcow2 *q, uint64_t n)
     qcow2_put32(head + 16, 1);
     r = child_co_pwrite(qcow2_file(q), QCOW2_AT_L1_OFFSET, head, sizeof(head), 0);
     if (r == 0) {
-        r = flush(q);
-    }
-    if (r == 0) {
         qcow2_put64(entry, 2 * q->cluster_size);
         r = child_co_pwrite(qcow2_file(q), (int64_t)q->cluster_size, entry, sizeof(entry), 0);
-    }
-    if (r == 0) {
-        r = flush(q);
     }
     if (r < 0) {
         return r;
@@ -98,7 +95,7 @@ static int coroutine_fn write_fresh_tables(Qcow2 *q, uint64_t n)
     }
     r = child_co_pwrite(qcow2_file(q), (int64_t)(2 * q->cluster_size), block, q->cluster_size, 0);
     buf_free(block, q->cluster_size);
-    return r < 0 ? r : flush(q);
+    return r < 0 ? r : flush(q); /* R9 */
 }
 
 /* Memory says what steps 2 to 6 have made. */
@@ -130,13 +127,15 @@ static void forget_tables(Qcow2 *q)
     g_array_set_size(q->rt_dirty, 0);
 }
 
-int coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end)
+/*
+ * A power cut may bring back what was cut off. Whoever takes that for fresh has
+ * nothing point at it before the next flush.
+ */
+void coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end)
 {
     if (child_co_truncate(qcow2_file(q), (int64_t)end, false, BLOCK_PREALLOC_OFF, 0, NULL)) {
         q->fresh_from = MAX(end, qcow2_file_end(q));
-        return flush(q);
-    }
-    return 0; /* a long file is no error; what is in it is not fresh */
+    } /* else: a long file is no error; what is in it is not fresh */
 }
 
 static void redirty_l1(Qcow2 *q)
@@ -173,7 +172,10 @@ static int coroutine_fn empty_fast(Qcow2 *q)
     adopt_fresh_tables(q, n);
     q->half_empty = false;
     r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
-    return r < 0 ? r : qcow2_co_cut_file(q, (3 + n) << q->cluster_bits);
+    if (r == 0) {
+        qcow2_co_cut_file(q, (3 + n) << q->cluster_bits);
+    }
+    return r;
 }
 
 /* --- the general way --- */
@@ -262,7 +264,10 @@ static int coroutine_fn empty_slowly(Qcow2 *q)
     if (r == 0) {
         r = qcow2_co_commit_locked(q);
     }
-    return r < 0 ? r : qcow2_co_cut_file(q, end);
+    if (r == 0) {
+        qcow2_co_cut_file(q, end);
+    }
+    return r;
 }
 
 int coroutine_fn qcow2_co_empty_on_disk(Qcow2 *q)
@@ -273,10 +278,7 @@ int coroutine_fn qcow2_co_empty_on_disk(Qcow2 *q)
     if (q->corrupt) {
         return -EIO;
     }
-    if (!q->half_empty) {
-        r = qcow2_co_commit_locked(q);
-    }
-    if (r == 0 && q->node->backing) {
+    if (q->node->backing) {
         r = child_co_flush(q->node->backing); /* R10 */
     }
     if (r < 0) {
@@ -285,7 +287,8 @@ int coroutine_fn qcow2_co_empty_on_disk(Qcow2 *q)
     if (fast_is_possible(q)) {
         return empty_fast(q);
     }
-    return qcow2_is_empty(q) ? 0 : empty_slowly(q);
+    r = qcow2_co_commit_locked(q);
+    return r < 0 || qcow2_is_empty(q) ? r : empty_slowly(q);
 }
 
 int coroutine_fn qcow2_co_make_empty(BlockNode *node)

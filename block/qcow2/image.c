@@ -174,11 +174,9 @@ int coroutine_fn qcow2_co_write_header(Qcow2 *q)
 static int coroutine_fn write_incompatible(Qcow2 *q, uint64_t bits)
 {
     uint8_t raw[8];
-    int r;
 
     qcow2_put64(raw, bits);
-    r = child_co_pwrite(qcow2_file(q), QCOW2_AT_INCOMPATIBLE, raw, sizeof(raw), 0);
-    return r < 0 ? r : child_co_flush(qcow2_file(q));
+    return child_co_pwrite(qcow2_file(q), QCOW2_AT_INCOMPATIBLE, raw, sizeof(raw), 0);
 }
 
 int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clear)
@@ -192,6 +190,9 @@ int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clea
         return 0;
     }
     r = write_incompatible(q, bits);
+    if (r == 0 && set) {
+        r = child_co_flush(qcow2_file(q)); /* R9 */
+    }
     if (r == 0) {
         q->h.incompatible = bits;
     }
@@ -226,16 +227,14 @@ static int coroutine_fn write_and_flush(Qcow2 *q, uint64_t at, const uint8_t *bu
 int coroutine_fn qcow2_co_switch(Qcow2 *q, const char *event, uint64_t at, const uint8_t *now,
                                  const uint8_t *before, size_t bytes)
 {
-    int r = child_co_flush(qcow2_file(q));
+    int r;
 
-    if (r == 0) {
-        if (event) {
-            QCOW2_EVENT(q, event);
-        }
-        r = write_and_flush(q, at, now, bytes);
-        if (r < 0 && write_and_flush(q, at, before, bytes) < 0) {
-            q->corrupt = true; /* which header the disk has is unknown: touch nothing any more */
-        }
+    if (event) {
+        QCOW2_EVENT(q, event);
+    }
+    r = write_and_flush(q, at, now, bytes);
+    if (r < 0 && write_and_flush(q, at, before, bytes) < 0) {
+        q->corrupt = true; /* which header the disk has is unknown: touch nothing any more */
     }
     return r;
 }

@@ -236,9 +236,10 @@ void qcow2_unload(Qcow2 *q);
 int coroutine_fn qcow2_co_clear_autoclear(Qcow2 *q);
 /** qcow2_co_write_header() - rewrite cluster 0 from q->h; not flushed */
 int coroutine_fn qcow2_co_write_header(Qcow2 *q);
-/** qcow2_co_set_incompatible() - set and clear bits on disk, flushed; no-op on version 2 */
+/** qcow2_co_set_incompatible() - set bits on disk, flushed, or clear some, not flushed; no-op on
+ * version 2 */
 int coroutine_fn qcow2_co_set_incompatible(Qcow2 *q, uint64_t set, uint64_t clear);
-/** qcow2_co_switch() - let the header point at something else: one write, flushed on both sides.
+/** qcow2_co_switch() - let the header point at something else that is durable: one write, flushed.
  * If that fails the old bytes are put back; if that fails too the image is not written any more.
  * @event: what comes before that write, or NULL */
 int coroutine_fn qcow2_co_switch(Qcow2 *q, const char *event, uint64_t at, const uint8_t *now,
@@ -428,8 +429,8 @@ int coroutine_fn qcow2_co_empty_on_disk(Qcow2 *q);
 /** qcow2_co_used_end() - file offset behind the last cluster whose refcount is not 0; under
  * meta_lock */
 int coroutine_fn qcow2_co_used_end(Qcow2 *q, uint64_t *ret);
-/** qcow2_co_cut_file() - shorten the file to @end where that can be done, and flush */
-int coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end);
+/** qcow2_co_cut_file() - shorten the file to @end where that can be done */
+void coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end);
 /** qcow2_is_empty() - no L2 table, so nothing is allocated */
 bool qcow2_is_empty(const Qcow2 *q);
 bool coroutine_fn qcow2_co_truncate(BlockNode *node, int64_t length, bool exact,

@@ -201,7 +201,7 @@ static int coroutine_fn switch_table(Qcow2 *q, uint64_t host, uint64_t clusters)
         r = qcow2_co_write_table(q, host, q->rt, q->rt_entries, clusters << q->cluster_bits);
     }
     if (r == 0) {
-        r = child_co_flush(qcow2_file(q));
+        r = child_co_flush(qcow2_file(q)); /* R5 */
     }
     if (r < 0) {
         return r;

@@ -89,6 +89,9 @@ static int coroutine_fn switch_over(Check *c, const Rebuild *b, uint64_t *table)
 
     QCOW2_EVENT(q, "reftable_update");
     r = qcow2_co_write_table(q, host, table, b->blocks, entries * 8);
+    if (r == 0) {
+        r = child_co_flush(qcow2_file(q)); /* R5 */
+    }
     if (r < 0) {
         return r;
     }

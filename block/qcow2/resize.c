@@ -9,7 +9,7 @@
 #include "qcow2.h"
 #include "scratch.h"
 
-/* --- a larger L1 table; under commit_lock and meta_lock, nothing dirty --- */
+/* --- a larger L1 table; under commit_lock and meta_lock --- */
 
 static int coroutine_fn switch_l1(Qcow2 *q, uint64_t *l1, uint32_t entries, uint64_t host)
 {
@@ -40,7 +40,7 @@ static int coroutine_fn move_l1(Qcow2 *q, uint64_t *l1, uint32_t entries)
         r = qcow2_co_write_table(q, host, l1, entries, clusters << q->cluster_bits);
     }
     if (r == 0) {
-        r = qcow2_co_commit_locked(q); /* R1: the counts of its clusters */
+        r = qcow2_co_commit_locked(q); /* R6; and R1, R3: what the new table says */
     }
     if (r == 0) {
         r = switch_l1(q, l1, entries, host);
@@ -59,13 +59,9 @@ static int coroutine_fn move_l1(Qcow2 *q, uint64_t *l1, uint32_t entries)
 
 static int coroutine_fn grow_l1_locked(Qcow2 *q, uint32_t entries)
 {
-    uint64_t *l1;
-    int r = qcow2_co_commit_locked(q); /* what the new table says must be true: R3 */
+    uint64_t *l1 = g_try_new0(uint64_t, entries);
+    int r;
 
-    if (r < 0) {
-        return r;
-    }
-    l1 = g_try_new0(uint64_t, entries);
     if (!l1) {
         return -ENOMEM;
     }

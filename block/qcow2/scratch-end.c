@@ -172,7 +172,11 @@ static int coroutine_fn write_tables(Qcow2 *q)
         CO_LOCK_GUARD(&q->meta_lock);
         r = qcow2_co_used_end(q, &end);
     }
-    return r < 0 ? r : qcow2_co_cut_file(q, end);
+    if (r == 0) {
+        qcow2_co_cut_file(q, end);
+        r = child_co_flush(qcow2_file(q));
+    }
+    return r;
 }
 
 /* --- end --- */

@@ -271,11 +271,14 @@ static void forget_changes(Memdisk *d, int64_t length)
     }
 }
 
-void memdisk_crash(Memdisk *d, Choices *c)
+static void keep_change(Memdisk *d, const Change *ch)
 {
-    for (size_t i = 0; i < d->changes->len; i++) {
-        crash_change(d, g_ptr_array_index(d->changes, i), c);
-    }
+    store(d->durable, ch->offset, ch->bytes, ch->data);
+    d->durable_length = MAX(d->durable_length, ch->offset + ch->bytes);
+}
+
+static void lose_power(Memdisk *d)
+{
     int64_t had = d->length;
 
     g_ptr_array_set_size(d->changes, 0);
@@ -286,6 +289,31 @@ void memdisk_crash(Memdisk *d, Choices *c)
     }
     d->power_cycles++;
     memdisk_stall(d, false);
+}
+
+void memdisk_crash(Memdisk *d, Choices *c)
+{
+    for (size_t i = 0; i < d->changes->len; i++) {
+        crash_change(d, g_ptr_array_index(d->changes, i), c);
+    }
+    lose_power(d);
+}
+
+void memdisk_crash_newest(Memdisk *d)
+{
+    const Change *newest = NULL;
+
+    for (size_t i = 0; i < d->changes->len; i++) {
+        const Change *ch = g_ptr_array_index(d->changes, i);
+
+        if (ch->done > 0 && (!newest || ch->done > newest->done)) {
+            newest = ch;
+        }
+    }
+    if (newest) {
+        keep_change(d, newest);
+    }
+    lose_power(d);
 }
 
 /* --- requests --- */
@@ -352,8 +380,7 @@ static Change *change_new(Memdisk *d, int64_t offset, int64_t bytes, const IoVec
 /* What is durable now cannot be undone by an older change. */
 static void make_durable(Memdisk *d, const Change *ch)
 {
-    store(d->durable, ch->offset, ch->bytes, ch->data);
-    d->durable_length = MAX(d->durable_length, ch->offset + ch->bytes);
+    keep_change(d, ch);
     for (size_t i = 0; i < d->changes->len; i++) {
         Change *old = g_ptr_array_index(d->changes, i);
         int64_t from = MAX(old->offset, ch->offset);
@@ -458,8 +485,7 @@ static void settle(Memdisk *d, uint64_t n_done)
         Change *c = g_ptr_array_index(d->changes, i);
 
         if (c->done > 0 && c->done <= n_done) {
-            store(d->durable, c->offset, c->bytes, c->data);
-            d->durable_length = MAX(d->durable_length, c->offset + c->bytes);
+            keep_change(d, c);
             g_ptr_array_remove_index(d->changes, i);
         } else {
             i++;

@@ -91,5 +91,8 @@ void memdisk_heal(Memdisk *d);
 
 /** memdisk_crash() - the power fails now; what is left is drawn from @c */
 void memdisk_crash(Memdisk *d, Choices *c);
+/** memdisk_crash_newest() - the same, but of what no flush covers only the newest change is
+ * left: it shows whether anything that must be durable before it was not */
+void memdisk_crash_newest(Memdisk *d);
 
 #endif

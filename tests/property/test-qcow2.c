@@ -23,6 +23,8 @@ typedef struct World {
     uint64_t sectors, below_sectors;
     unsigned cluster_bits;
     bool v2, scratch, leaks_allowed;
+    int64_t refcount_bits; /* 0: the default */
+    uint64_t filler;       /* guest bytes behind the sectors */
     uint8_t next_tag;
     uint8_t now[MAX_SECTORS];
     uint8_t allowed[MAX_SECTORS][32]; /* bit per byte value */
@@ -116,7 +118,9 @@ static void coroutine_fn create_disks(World *w)
 
     w->disk = memdisk_new(&(MemdiskOptions){.latency_ns = NS_PER_MS, .jitter_ns = NS_PER_MS});
     qcow2_disk_create(w->disk,
-                      (BlockdevCreateOptionsQcow2){.size = w->sectors * SECTOR,
+                      (BlockdevCreateOptionsQcow2){.size = w->sectors * SECTOR + w->filler,
+                                                   .has_refcount_bits = w->refcount_bits > 0,
+                                                   .refcount_bits = w->refcount_bits,
                                                    .has_cluster_size = true,
                                                    .cluster_size = UINT64_C(1) << w->cluster_bits,
                                                    .has_version = true,
@@ -334,7 +338,9 @@ static void coroutine_fn op_reopen(World *w)
 
 static void coroutine_fn after_cut(World *w)
 {
-    qcow2_disk_close(&w->img);
+    if (w->img.node) {
+        qcow2_disk_close(&w->img);
+    }
     look_at_closed(w, true);
     open_image(w);
     w->leaks_allowed = true;
@@ -458,99 +464,222 @@ static void prop_scratch_is_a_disk(Choices *c)
 }
 PROPERTY("/qcow2/scratch-is-a-disk", prop_scratch_is_a_disk)
 
-/* --- every short history, cut at every moment --- */
+/*
+ * --- every short history, cut at every moment ---
+ *
+ * Of what no flush covers each cut leaves, in turn, a random part and only the
+ * newest change; the latter shows each flush that an order needs and that is
+ * not there.
+ */
 
-#define KINDS 7
+typedef enum Kind {
+    PART_OF_CLUSTER,
+    ACROSS_CLUSTERS,
+    ACROSS_TABLES,
+    ZERO,
+    DISCARD,
+    FLUSH,
+    EMPTY,
+    ZERO_ELSEWHERE, /* over a backing file: a new table and no data */
+    GROW,           /* a new L1 table */
+    REOPEN,         /* whatever closing writes */
+    DISCARD_DURING_FLUSH,
+    KINDS
+} Kind;
 
-/* One request of a fixed kind; each takes a time of its own for each thing it asks of the disk. */
-static void coroutine_fn scripted(World *w, unsigned kind)
-{
-    static const struct {
-        uint64_t s, n;
-    } ranges[KINDS] = {{0, 1}, {1, 2}, {40, 260}, {0, 4}, {1, 64}, {0, 0}, {0, 0}};
-    BlockBackend *be = w->img.be;
-    uint64_t s = ranges[kind].s, n = ranges[kind].n;
-    uint8_t *buf = g_malloc(n * SECTOR + 1);
-    uint8_t tag = new_tag(w);
-
-    memset(buf, tag, n * SECTOR);
-    switch (kind) {
-    case 0: /* part of a cluster */
-    case 1: /* across two */
-    case 2: /* across two L2 tables */
-        model_write(w, s, n, tag);
-        (void)!backend_co_pwrite(be, s * SECTOR, buf, n * SECTOR, 0);
-        break;
-    case 3:
-        model_write(w, s, n, 0);
-        (void)!backend_co_pwrite_zeroes(be, s * SECTOR, n * SECTOR, 0);
-        break;
-    case 4: /* whole clusters inside it become zero */
-        for (uint64_t i = s; i < s + n; i++) {
-            model_allow(w, i, 0);
-        }
-        if (backend_co_pdiscard(be, s * SECTOR, n * SECTOR) == 0) {
-            memset(w->now + s, 0, n);
-        }
-        break;
-    case 5:
-        if (backend_co_flush(be) == 0) {
-            model_settle(w);
-        }
-        break;
-    case 6:
-        model_empty(w);
-        if (backend_co_make_empty(be) == 0) {
-            model_settle(w);
-        }
-        break;
-    }
-    g_free(buf);
-}
+/* Clusters of one sector; something to lose, and free clusters full of old bytes. */
+typedef struct Variant {
+    const char *options;
+    bool backing;
+    bool moved;    /* the L1 table is not where emptying puts it, and there is data */
+    bool counted;  /* the refcount table is nearly full */
+} Variant;
 
 typedef struct Script {
     World w;
-    unsigned kinds[3], n;
+    const Variant *variant;
+    Kind kinds[3];
+    unsigned n;
     int64_t cut; /* requests of the disk before the power fails; -1: never */
+    bool newest; /* what the cut leaves */
     bool done, has_cut;
+    bool safe; /* not now: what runs cannot stand it */
 } Script;
+
+static void coroutine_fn scripted_write(World *w, uint64_t s, uint64_t n)
+{
+    uint8_t *buf = g_malloc(n * SECTOR);
+    uint8_t tag = new_tag(w);
+
+    memset(buf, tag, n * SECTOR);
+    model_write(w, s, n, tag);
+    (void)!backend_co_pwrite(w->img.be, s * SECTOR, buf, n * SECTOR, 0);
+    g_free(buf);
+}
+
+static void coroutine_fn scripted_zero(World *w, uint64_t s, uint64_t n)
+{
+    model_write(w, s, n, 0);
+    (void)!backend_co_pwrite_zeroes(w->img.be, s * SECTOR, n * SECTOR, 0);
+}
+
+static void coroutine_fn scripted_discard(World *w, uint64_t s, uint64_t n)
+{
+    for (uint64_t i = s; i < s + n; i++) {
+        model_allow(w, i, 0);
+    }
+    if (backend_co_pdiscard(w->img.be, s * SECTOR, n * SECTOR) == 0) {
+        memset(w->now + s, 0, n);
+    }
+}
+
+static void coroutine_fn scripted(Script *s, Kind kind)
+{
+    World *w = &s->w;
+    CoGroup group = {0};
+
+    switch (kind) {
+    case PART_OF_CLUSTER:
+        scripted_write(w, 0, 1);
+        break;
+    case ACROSS_CLUSTERS:
+        scripted_write(w, 1, 2);
+        break;
+    case ACROSS_TABLES:
+        scripted_write(w, 40, 260);
+        break;
+    case ZERO:
+        scripted_zero(w, 0, 4);
+        break;
+    case DISCARD:
+        scripted_discard(w, 1, 64);
+        break;
+    case FLUSH:
+        if (backend_co_flush(w->img.be) == 0) {
+            model_settle(w);
+        }
+        break;
+    case EMPTY:
+        model_empty(w);
+        if (backend_co_make_empty(w->img.be) == 0) {
+            model_settle(w);
+        }
+        break;
+    case ZERO_ELSEWHERE:
+        scripted_zero(w, 448, 4);
+        break;
+    case GROW:
+        (void)!backend_co_truncate(w->img.be, node_length(w->img.node) + 64 * SECTOR, true,
+                                   BLOCK_PREALLOC_OFF, 0, NULL);
+        break;
+    case REOPEN:
+        qcow2_disk_close(&w->img);
+        if (!s->has_cut) {
+            s->safe = true;
+            look_at_closed(w, false);
+            model_settle(w);
+            open_image(w);
+            s->safe = false;
+        }
+        break;
+    case DISCARD_DURING_FLUSH:
+        co_group_spawn(&group, flush_or_empty, &(Late){w, false});
+        co_sleep_ns(3 * NS_PER_MS); /* what it writes has been copied */
+        scripted_discard(w, 1, 64);
+        (void)co_group_wait(&group);
+        break;
+    case KINDS:
+        g_assert_not_reached();
+    }
+}
 
 static void coroutine_fn play(void *opaque)
 {
     Script *s = opaque;
 
     for (unsigned i = 0; i < s->n && !s->has_cut; i++) {
-        scripted(&s->w, s->kinds[i]);
+        scripted(s, s->kinds[i]);
     }
     s->done = true;
 }
 
-/*
- * Clusters of one sector; something to lose, and behind it clusters that are
- * free and full of old bytes, for tables to be put there.
- */
+static void coroutine_fn must_write(World *w, int64_t offset, size_t bytes, uint8_t byte)
+{
+    uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, byte, bytes);
+    g_assert_cmpint(backend_co_pwrite(w->img.be, offset, buf, bytes, 0), ==, 0);
+    g_free(buf);
+}
+
+static void coroutine_fn must_flush(World *w)
+{
+    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+}
+
+/* Refcounts of 64 bits: a table of one cluster stands for 2 MiB. */
+static void coroutine_fn use_up_counts(World *w)
+{
+    int64_t at = w->sectors * SECTOR;
+
+    for (; memdisk_length(w->disk) < 2 * MiB - 48 * SECTOR; at += 16 * SECTOR) {
+        must_write(w, at, 16 * SECTOR, 9);
+    }
+    g_assert_cmpint(at, <, (int64_t)(w->sectors * SECTOR + w->filler));
+    must_flush(w);
+}
+
 static void coroutine_fn script_begin(Script *s)
 {
+    const Variant *v = s->variant;
     World *w = &s->w;
-    uint8_t buf[32 * SECTOR];
 
     *w = (World){
         .cluster_bits = 9,
         .sectors = MAX_SECTORS,
-        .options = g_strdup(",\"discard\":\"unmap\",\"pass-discard-request\":false"),
+        .below_sectors = v->backing ? MAX_SECTORS : 0,
+        .refcount_bits = v->counted ? 64 : 0,
+        .filler = v->counted ? 2 * MiB : 0,
+        .options = g_strdup_printf(
+            ",\"discard\":\"unmap\",\"pass-discard-request\":false%s%s", v->options,
+            v->backing ? ",\"backing\":\"base\"" : ""),
     };
     w->c = choices_of_seed((uint64_t)s->cut + 1);
     create_disks(w);
     open_image(w);
-    memset(buf, 201, sizeof(buf));
+    for (uint64_t i = 0; i < w->sectors; i++) {
+        w->now[i] = model_initial(w, i);
+    }
+    if (v->moved) {
+        GError *err = NULL;
+
+        g_assert_true(backend_co_truncate(w->img.be, w->sectors * SECTOR + 64 * SECTOR, true,
+                                          BLOCK_PREALLOC_OFF, 0, &err));
+        must_flush(w);
+        must_flush(w);
+    }
+    must_write(w, 0, 32 * SECTOR, 201);
     memset(w->now, 201, 16);
-    g_assert_cmpint(backend_co_pwrite(w->img.be, 0, buf, sizeof(buf), 0), ==, 0);
-    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+    must_flush(w);
     g_assert_cmpint(backend_co_pdiscard(w->img.be, 16 * SECTOR, 16 * SECTOR), ==, 0);
-    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
-    g_assert_cmpint(backend_co_flush(w->img.be), ==, 0);
+    memset(w->now + 16, 0, 16);
+    must_flush(w);
+    must_flush(w);
+    if (v->counted) {
+        use_up_counts(w);
+    }
     model_settle(w);
     memdisk_log_clear(w->disk);
+}
+
+static void cut_power(Script *s)
+{
+    if (s->newest) {
+        memdisk_crash_newest(s->w.disk);
+    } else {
+        memdisk_crash(s->w.disk, s->w.c);
+    }
+    s->has_cut = true;
 }
 
 /* How many requests the disk saw. */
@@ -563,14 +692,13 @@ static int64_t coroutine_fn play_and_cut(Script *s)
     while (!s->done) {
         co_sleep_ns(NS_PER_MS / 4);
         (void)memdisk_log(s->w.disk, &n);
-        if (!s->has_cut && s->cut >= 0 && (int64_t)n > s->cut) {
-            memdisk_crash(s->w.disk, s->w.c);
-            s->has_cut = true;
+        if (!s->has_cut && !s->safe && s->cut >= 0 && (int64_t)n > s->cut) {
+            cut_power(s);
         }
     }
     (void)memdisk_log(s->w.disk, &n);
     if (!s->has_cut) {
-        memdisk_crash(s->w.disk, s->w.c);
+        cut_power(s);
     }
     after_cut(&s->w);
     choices_free(s->w.c);
@@ -578,7 +706,8 @@ static int64_t coroutine_fn play_and_cut(Script *s)
     return (int64_t)n;
 }
 
-static void coroutine_fn play_every_cut(const unsigned *kinds, unsigned n)
+static void coroutine_fn
+play_every_cut(const Variant *v, const Kind *kinds, unsigned n, bool newest)
 {
     int64_t last = 0;
 
@@ -586,23 +715,67 @@ static void coroutine_fn play_every_cut(const unsigned *kinds, unsigned n)
         Script *s = g_new0(Script, 1);
         int64_t seen;
 
-        memcpy(s->kinds, kinds, sizeof(s->kinds));
+        s->variant = v;
+        memcpy(s->kinds, kinds, n * sizeof(*kinds));
         s->n = n;
         s->cut = cut;
+        s->newest = newest;
         seen = play_and_cut(s);
         last = cut < 0 ? seen : last;
         g_free(s);
     }
 }
 
+static const Variant plain = {""};
+
 static void coroutine_fn test_short_histories(void)
 {
-    for (unsigned a = 0; a < KINDS; a++) {
-        for (unsigned b = 0; b < KINDS; b++) {
-            for (unsigned c = 0; c < KINDS; c++) {
-                play_every_cut((unsigned[3]){a, b, c}, 3);
+    for (Kind a = 0; a < ZERO_ELSEWHERE; a++) {
+        for (Kind b = 0; b < ZERO_ELSEWHERE; b++) {
+            for (Kind c = 0; c < ZERO_ELSEWHERE; c++) {
+                play_every_cut(&plain, (Kind[]){a, b, c}, 3, false);
+                play_every_cut(&plain, (Kind[]){a, b, c}, 3, true);
             }
         }
     }
 }
 VTEST("/qcow2/short-histories-cut-everywhere", test_short_histories)
+
+static void coroutine_fn test_pairs_in_other_images(void)
+{
+    static const Variant variants[] = {
+        {"", .backing = true},
+        {"", .moved = true},
+        {",\"lazy-refcounts\":true"},
+        {",\"lazy-refcounts\":true,\"discard-no-unref\":true", .backing = true, .moved = true},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(variants); i++) {
+        for (Kind a = 0; a < KINDS; a++) {
+            for (Kind b = 0; b < KINDS; b++) {
+                play_every_cut(&variants[i], (Kind[]){a, b}, 2, true);
+            }
+        }
+    }
+}
+VTEST("/qcow2/pairs-in-other-images-cut-everywhere", test_pairs_in_other_images)
+
+/* A count goes down only when a later flush has made the discard durable. */
+static void coroutine_fn test_discard_during_flush(void)
+{
+    for (Kind a = 0; a < ZERO; a++) {
+        play_every_cut(&plain, (Kind[]){a, DISCARD_DURING_FLUSH, FLUSH}, 3, true);
+        play_every_cut(&plain, (Kind[]){a, DISCARD_DURING_FLUSH, a}, 3, true);
+    }
+}
+VTEST("/qcow2/discard-during-flush-cut-everywhere", test_discard_during_flush)
+
+static void coroutine_fn test_refcount_table_grows(void)
+{
+    static const Variant counted = {"", .counted = true};
+
+    play_every_cut(&counted, (Kind[]){ACROSS_TABLES, FLUSH}, 2, false);
+    play_every_cut(&counted, (Kind[]){ACROSS_TABLES, FLUSH}, 2, true);
+    play_every_cut(&counted, (Kind[]){ACROSS_TABLES, GROW, REOPEN}, 3, true);
+}
+VTEST("/qcow2/refcount-table-grows-cut-everywhere", test_refcount_table_grows)
