@@ -46,6 +46,7 @@ struct NbdClient {
     bool timed_out;
 
     /* Acknowledged writes and how far they are known to be stable. */
+    unsigned breaks; /* of links */
     uint64_t write_gen, flushed_gen;
     bool lost_writes;
 };
@@ -170,6 +171,12 @@ static void plan_reconnect(NbdClient *c)
     }
 }
 
+/* A descriptor was closed with its link: its number may be anything by now. */
+static bool can_dial_again(const NbdClient *c)
+{
+    return c->addr.kind != STREAM_ADDR_FD;
+}
+
 static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
 {
     NbdClient *c = opaque;
@@ -179,8 +186,9 @@ static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
     c->link = NULL;
     c->lost_writes |= c->write_gen > c->flushed_gen;
     c->flushed_gen = c->write_gen;
-    if (fatal) {
-        set_state(c, NBD_CLIENT_QUIT, EPROTO);
+    c->breaks++;
+    if (fatal || !can_dial_again(c)) {
+        set_state(c, NBD_CLIENT_QUIT, fatal ? EPROTO : err);
         return;
     }
     plan_reconnect(c);
@@ -326,7 +334,7 @@ NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **e
             c->closing = false; /* told too late: it is open */
             return c;
         }
-        if (c->closing || loop_now_ns() + BACKOFF_MIN_NS > until_ns) {
+        if (c->closing || !can_dial_again(c) || loop_now_ns() + BACKOFF_MIN_NS > until_ns) {
             g_queue_remove(&opening, c);
             g_propagate_error(errp, g_steal_pointer(&err));
             client_free(c);
@@ -374,7 +382,8 @@ const NbdSession *nbd_client_session(const NbdClient *c)
 
 /* --- requests --- */
 
-static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call)
+/* @ret_breaks: of the link that has answered */
+static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call, unsigned *ret_breaks)
 {
     for (;;) {
         while (c->state == NBD_CLIENT_WAIT) {
@@ -383,6 +392,7 @@ static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call)
         if (c->state != NBD_CLIENT_CONNECTED) {
             return -EIO;
         }
+        *ret_breaks = c->breaks;
         (void)nbd_link_co_call(c->link, call);
         if (!call->link_failed) {
             c->proven = true;
@@ -400,13 +410,16 @@ static bool leaves_unflushed(const NbdCall *call)
 
 int coroutine_fn nbd_client_co_call(NbdClient *c, NbdCall *call)
 {
+    unsigned breaks;
     int ret;
 
     c->calls++;
-    ret = call_until_answered(c, call);
+    ret = call_until_answered(c, call, &breaks);
     c->calls--;
     if (ret == 0 && leaves_unflushed(call)) {
         c->write_gen++;
+        /* The link may have ended right behind the answer, before we came to run. */
+        c->lost_writes |= breaks != c->breaks;
     }
     return ret;
 }

@@ -111,6 +111,7 @@ typedef struct Opening {
     NbdClient *client;
     GError *err;
     int64_t delay_ns, timeout_ns;
+    bool is_fd;
     bool done;
     int ups, downs;
     CoQueue over;
@@ -127,7 +128,7 @@ static inline void count_links(bool up, int err, void *opaque)
 static inline void coroutine_fn open_entry(void *opaque)
 {
     Opening *o = opaque;
-    StreamAddr addr = {.kind = STREAM_ADDR_UNIX, .path = "x"};
+    StreamAddr addr = {.kind = o->is_fd ? STREAM_ADDR_FD : STREAM_ADDR_UNIX, .path = "x"};
     NbdClientOptions co = {
         .addr = &addr,
         .export = "exp",

@@ -202,6 +202,43 @@ static void coroutine_fn test_unflushed_writes_fail_the_next_flush(void)
     close_client(c);
 }
 
+/* The answer and the end of the connection come in one piece. */
+static void coroutine_fn test_write_answered_with_the_last_breath_is_not_trusted(void)
+{
+    Opening o = {.delay_ns = 5 * NS_PER_S};
+    NbdClient *c = open_structured(&o);
+    g_autofree Running *r = g_new0(Running, 1);
+    uint64_t cookie;
+    Stream *old = srv;
+
+    call_start(r, c, NBD_CMD_TRIM, 0, 8);
+    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
+    answer(SIMPLE "00000000", cookie, "");
+    stream_shutdown(srv);
+    g_assert_cmpint(call_end(r), ==, 0);
+    reconnect(old);
+    call_start(r, c, NBD_CMD_FLUSH, 0, 0);
+    g_assert_cmpint(call_end(r), ==, -EIO);
+    close_client(c);
+}
+
+static void coroutine_fn test_descriptor_is_used_once(void)
+{
+    Opening o = {.delay_ns = 5 * NS_PER_S, .is_fd = true};
+    NbdClient *c = open_structured(&o);
+    g_autofree Running *r = g_new0(Running, 1);
+    unsigned before = dials;
+
+    call_start(r, c, NBD_CMD_READ, 0, 8);
+    hear_request(0, NBD_CMD_READ, 0, 8);
+    stream_shutdown(srv);
+    g_assert_cmpint(call_end(r), ==, -EIO);
+    co_sleep_ns(100 * NS_PER_S);
+    g_assert_cmpuint(dials, ==, before);
+    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_QUIT);
+    close_client(c);
+}
+
 static void coroutine_fn come_back_as(const char *size_and_flags)
 {
     Opening o = {.delay_ns = 5 * NS_PER_S};
@@ -242,4 +279,7 @@ VTEST("/nbd-client/break/mayfly", test_server_that_dies_of_a_request_is_given_up
 VTEST_ANY_ORDER("/nbd-client/break/yank", test_yank_fails_those_that_wait)
 VTEST("/nbd-client/break/close", test_close_does_not_wait_for_a_silent_server)
 VTEST("/nbd-client/break/unflushed", test_unflushed_writes_fail_the_next_flush)
+VTEST_ANY_ORDER("/nbd-client/break/last-breath",
+                test_write_answered_with_the_last_breath_is_not_trusted)
+VTEST("/nbd-client/break/descriptor", test_descriptor_is_used_once)
 VTEST("/nbd-client/break/another-disk", test_another_disk_after_reconnect_is_refused)
