@@ -17,7 +17,8 @@
 #include "util/buf.h"
 #include "util/trace.h"
 
-#define HOT_BYTES (64 * KiB)
+#define HOT_BYTES   (64 * KiB)
+#define SMALL_BYTES (64 * KiB)
 
 void nbd_conn_attach(NbdConn *c, NbdExport *e)
 {
@@ -46,16 +47,21 @@ static bool total_has_room(const NbdConn *c, uint64_t bytes)
 {
     const NbdServer *s = c->server;
 
-    /* A connection that holds nothing may always go on, so nobody starves. */
-    return c->bytes == 0 || s->bytes + bytes <= s->o.total_bytes;
+    /* A connection that holds nothing may always have a little, so small requests never wait for
+     * large ones. A request above the total is served alone. */
+    return s->bytes + bytes <= s->o.total_bytes || s->bytes == 0 ||
+           (c->bytes == 0 && bytes <= (uint64_t)SMALL_BYTES);
+}
+
+static bool sender_is_stuck(const NbdConn *c, int64_t before_ns)
+{
+    return c->sender.stuck_since_ns && c->sender.stuck_since_ns <= before_ns;
 }
 
 static bool is_stuck(const NbdConn *c, int64_t before_ns)
 {
-    int64_t since[] = {c->sender.stuck_since_ns, c->payload_since_ns};
-
-    return c->bytes > 0 &&
-           ((since[0] && since[0] < before_ns) || (since[1] && since[1] < before_ns));
+    return c->bytes > 0 && (sender_is_stuck(c, before_ns) ||
+                            (c->payload_since_ns && c->payload_since_ns <= before_ns));
 }
 
 /* Memory is short: those who have made no progress for long lose theirs. */
@@ -117,6 +123,14 @@ void nbd_conn_put(NbdConn *c, uint64_t bytes)
     co_queue_wake_all(&c->room);
     if (bytes > 0) {
         co_queue_wake_all(&c->server->room);
+    }
+}
+
+void nbd_conn_served(NbdConn *c)
+{
+    assert(c->serving > 0);
+    if (--c->serving == 0 && c->ending) {
+        co_queue_wake_all(&c->export->conn_gone);
     }
 }
 
@@ -196,6 +210,7 @@ static bool coroutine_fn admit(NbdConn *c, const NbdRequest *r)
         drop(req);
         return false;
     }
+    c->serving++;
     co_spawn(nbd_req_co_serve, req);
     if (req->buf_bytes >= HOT_BYTES && r->type == NBD_CMD_WRITE) {
         co_reschedule(); /* while the payload is in the processor's cache */
@@ -218,10 +233,12 @@ static bool coroutine_fn next_request(NbdConn *c, NbdRequest *ret)
     return true;
 }
 
-static bool others_are_ending(const NbdExport *e)
+static bool old_requests_run(const NbdExport *e)
 {
     for (const GList *l = e->conns.head; l; l = l->next) {
-        if (((const NbdConn *)l->data)->ending) {
+        const NbdConn *c = l->data;
+
+        if (c->ending && c->serving > 0) {
             return true;
         }
     }
@@ -230,17 +247,19 @@ static bool others_are_ending(const NbdExport *e)
 
 /*
  * A client whose connection broke comes back and sends again what was not
- * answered. Its old requests must not land on top of what it does next.
+ * answered. Its old requests must not land on top of what it does next. Answers
+ * that nobody takes do not matter: else one client could lock out the others.
  */
 static void coroutine_fn let_old_requests_finish(NbdConn *c)
 {
-    while (!c->cut && others_are_ending(c->export)) {
+    while (!c->cut && old_requests_run(c->export)) {
         co_queue_wait(&c->export->conn_gone);
     }
 }
 
 void coroutine_fn nbd_conn_co_run(NbdConn *c)
 {
+    const NbdServer *s = c->server;
     NbdRequest r;
 
     let_old_requests_finish(c);
@@ -252,7 +271,10 @@ void coroutine_fn nbd_conn_co_run(NbdConn *c)
     c->ending = true;
     /* What was accepted is completed and answered, if the client still listens. */
     while (c->in_flight > 0) {
-        co_queue_wait(&c->room);
+        if (!co_queue_wait_deadline(&c->room, loop_now_ns() + s->o.stuck_ns) &&
+            sender_is_stuck(c, loop_now_ns() - s->o.stuck_ns)) {
+            nbd_conn_cut(c);
+        }
     }
     nbd_sender_co_join(&c->sender);
 }

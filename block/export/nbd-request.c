@@ -554,7 +554,8 @@ static int coroutine_fn do_effect(NbdServeReq *req)
 void coroutine_fn nbd_req_co_serve(void *opaque)
 {
     NbdServeReq *req = opaque;
-    NbdExport *e = req->conn->export;
+    NbdConn *c = req->conn;
+    NbdExport *e = c->export;
 
     if (changes_disk(req->r.type) && e->fence_err) {
         add_simple(req, e->fence_err); /* fenced while its payload was on the way */
@@ -566,4 +567,5 @@ void coroutine_fn nbd_req_co_serve(void *opaque)
         add_simple(req, -do_effect(req));
     }
     push_all(req);
+    nbd_conn_served(c);
 }

@@ -164,6 +164,7 @@ void coroutine_fn nbd_server_co_stop(NbdServer *s)
     if (s->listener) {
         listener_free(s->listener);
         s->listener = NULL;
+        co_reschedule(); /* those accepted before this enter nbd_server_co_serve() */
     }
     for (GList *l = s->conns.head; l; l = l->next) {
         nbd_conn_cut(l->data);

@@ -102,6 +102,7 @@ struct NbdConn {
     bool ending; /* nothing more is received; what is in flight completes */
     bool cut;    /* shut down; what is in flight may stop early */
     unsigned in_flight;
+    unsigned serving; /* of these, not answered yet: they may change the disk */
     uint64_t bytes;
     CoQueue room;             /* wait for in_flight or bytes to go down */
     int64_t payload_since_ns; /* a payload is being received since then; 0: none */
@@ -142,6 +143,8 @@ void nbd_conn_attach(NbdConn *c, NbdExport *e);
 void nbd_conn_cut(NbdConn *c);
 /** nbd_conn_co_run() - requests until the client leaves; all are done at return */
 void coroutine_fn nbd_conn_co_run(NbdConn *c);
+/** nbd_conn_served() - a request will not touch the disk any more */
+void nbd_conn_served(NbdConn *c);
 /** nbd_conn_put() - a request is answered: give back what it held */
 void nbd_conn_put(NbdConn *c, uint64_t bytes);
 /** nbd_conn_sent() - callback of the sender */

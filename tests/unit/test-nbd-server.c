@@ -731,6 +731,65 @@ static void coroutine_fn test_stuck_clients_lose_their_memory(void)
     end();
 }
 
+static void coroutine_fn test_total_is_a_bound(void)
+{
+    NbdServerBounds o = {.total_bytes = 40 * MiB, .stuck_ns = 5 * NS_PER_S};
+    Stream *greedy[4];
+
+    start_with(&o, true);
+    nbd_ram_destroy(&ram);
+    nbd_ram_init(&ram, 64 * MiB);
+    for (int i = 0; i < 4; i++) {
+        if (i > 0) {
+            c = connect_pair();
+        }
+        greet();
+        say(OPT "00000001 00000003 'exp'");
+        hear("0000000004000000 0d6d");
+        say(REQ "0000 0001" COOKIE "0000000000000000 02000000"); /* 32 MiB announced */
+        greedy[i] = c;
+    }
+    co_sleep_ns(NS_PER_S);
+    g_assert_cmpuint(server->bytes, ==, 32 * MiB);
+    c = connect_pair();
+    greet();
+    say(OPT "00000001 00000003 'exp'");
+    hear("0000000004000000 0d6d");
+    say(REQ "0000 0000" COOKIE "0000000000000000 00000001"); /* a small one does not wait */
+    hear(SIMPLE "00000000" COOKIE "00");
+    for (int i = 0; i < 4; i++) {
+        stream_close(greedy[i]);
+    }
+    end();
+}
+
+/* It takes no answer, and goes. Who comes next is served, and it does not stay for ever. */
+static void coroutine_fn test_leaving_client_locks_nobody_out(void)
+{
+    NbdServerBounds o = {.stuck_ns = 5 * NS_PER_S};
+    StreamPairOptions po = {.capacity = 4096};
+    Stream *theirs, *rude;
+
+    start_with(&o, true);
+    stream_close(c);
+    stream_pair(&po, &c, &theirs);
+    co_spawn(serve_entry, theirs);
+    go_plain();
+    say(REQ "0000 0000" COOKIE "0000000000000000 00010000");
+    say(REQ "0000 0002" COOKIE "0000000000000000 00000000"); /* DISC */
+    co_sleep_ns(NS_PER_S);
+    rude = c;
+    c = connect_pair();
+    go_plain();
+    say(REQ "0000 0000" COOKIE "0000000000000000 00000001");
+    hear(SIMPLE "00000000" COOKIE "00");
+    g_assert_cmpuint(server->conns.length, ==, 2);
+    co_sleep_ns(11 * NS_PER_S);
+    g_assert_cmpuint(server->conns.length, ==, 1);
+    stream_close(rude);
+    end();
+}
+
 static void coroutine_fn test_connections_are_bounded(void)
 {
     Stream *first;
@@ -828,6 +887,8 @@ VTEST("/nbd-server/fence-on-the-wire", test_fence_catches_a_write_on_the_wire)
 VTEST("/nbd-server/never-reads", test_client_that_never_reads_is_bounded)
 VTEST("/nbd-server/stalled-write", test_others_are_served_when_one_stalls)
 VTEST("/nbd-server/stuck", test_stuck_clients_lose_their_memory)
+VTEST("/nbd-server/total", test_total_is_a_bound)
+VTEST("/nbd-server/leaving", test_leaving_client_locks_nobody_out)
 VTEST("/nbd-server/connections", test_connections_are_bounded)
 VTEST("/nbd-server/no-multi-conn", test_one_connection_offers_no_multi_conn)
 VTEST_ANY_ORDER("/nbd-server/removal", test_removal_waits_for_requests)
