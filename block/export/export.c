@@ -23,7 +23,8 @@
 typedef struct BlockExport {
     char *id;
     BlockBackend *be;
-    NbdExport *nbd;
+    const NbdServer *server;
+    NbdExport *nbd; /* NULL: nobody uses it any more, it is about to go */
     bool shutting_down;
 } BlockExport;
 
@@ -306,6 +307,7 @@ static void offer(BlockExport *e, const char *name, const BlockExportOptions *o)
         .disk = e->be,
     };
 
+    e->server = nbd_server;
     e->nbd = nbd_export_new(nbd_server, &init);
 }
 
@@ -368,6 +370,7 @@ static void coroutine_fn remove_entry(void *opaque)
     BlockExportDeletedEvent ev = {.id = e->id};
 
     nbd_export_co_free(e->nbd);
+    e->nbd = NULL; /* what follows may take its time too, and the export is listed until then */
     flush_disk(e);
     backend_co_free(e->be);
     all_exports = g_list_remove(all_exports, e);
@@ -402,12 +405,28 @@ bool coroutine_fn export_co_del(const char *id, BlockExportRemoveMode mode, GErr
     return true;
 }
 
-static void coroutine_fn remove_all(void)
+/* NULL: of any server. */
+static bool any_of(const NbdServer *server)
 {
     for (GList *l = all_exports; l; l = l->next) {
-        begin_removal(l->data);
+        if (!server || ((const BlockExport *)l->data)->server == server) {
+            return true;
+        }
     }
-    while (all_exports) {
+    return false;
+}
+
+/* Another server may have been started meanwhile: its exports stay. */
+static void coroutine_fn remove_all_of(const NbdServer *server)
+{
+    for (GList *l = all_exports; l; l = l->next) {
+        BlockExport *e = l->data;
+
+        if (!server || e->server == server) {
+            begin_removal(e);
+        }
+    }
+    while (any_of(server)) {
         co_queue_wait(&export_gone);
     }
 }
@@ -418,7 +437,7 @@ static void coroutine_fn stop_server(void)
 
     nbd_server = NULL; /* nothing can be added while we wait */
     nbd_server_co_stop(s);
-    remove_all(); /* all of them are its */
+    remove_all_of(s);
     nbd_server_free(s);
 }
 
@@ -435,9 +454,8 @@ void coroutine_fn export_co_del_all(void)
 {
     if (nbd_server) {
         stop_server();
-    } else {
-        remove_all();
     }
+    remove_all_of(NULL);
 }
 
 /* --- the fence --- */
@@ -457,7 +475,9 @@ void export_fence_node(BlockNode *node, int err)
         BlockNode *root = backend_node(e->be);
 
         if (root && shows(root, node)) {
-            e->nbd->fence_err = err;
+            if (e->nbd) {
+                e->nbd->fence_err = err;
+            }
             backend_fence(e->be, err);
         }
     }

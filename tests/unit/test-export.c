@@ -7,6 +7,9 @@
 
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "../../block/nbd/client.h"
 #include "block/backend.h"
@@ -268,11 +271,94 @@ static void coroutine_fn test_flush_that_fails_is_told(void)
     end();
 }
 
+static void coroutine_fn test_fence_during_a_removal(void)
+{
+    start(0);
+    g_assert_cmpint(request(NBD_CMD_WRITE), ==, 0);
+    memdisk_stall(disk, true);
+    g_assert_true(export_co_del("e0", BLOCK_EXPORT_REMOVE_MODE_HARD, NULL));
+    while (memdisk_stalled(disk) == 0) {
+        co_sleep_ns(NS_PER_MS); /* the flush */
+    }
+    export_fence_node(node, EPERM);
+    g_assert_false(export_co_del("e0", BLOCK_EXPORT_REMOVE_MODE_HARD, NULL));
+    memdisk_stall(disk, false);
+    gone();
+    end();
+}
+
+/* Clients that are accepted in the very turn in which the server is stopped. */
+static void coroutine_fn test_stop_while_a_client_comes(void)
+{
+    for (int turns = 0; turns < 12; turns++) {
+        g_autofree char *dir = g_dir_make_tmp("tandem-export-XXXXXX", NULL);
+        g_autofree char *name = g_build_filename(dir, "s", NULL);
+        struct sockaddr_un sa = {.sun_family = AF_UNIX};
+        SocketAddress addr = {.type = SOCKET_ADDRESS_TYPE_UNIX, .u.q_unix.path = name};
+        NbdServerOptions so = {.addr = &addr};
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+        g_strlcpy(sa.sun_path, name, sizeof(sa.sun_path));
+        g_assert_true(export_nbd_co_start(&so, NULL));
+        g_assert_cmpint(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), ==, 0);
+        for (int i = 0; i < turns; i++) {
+            co_reschedule();
+        }
+        g_assert_true(export_nbd_co_stop(NULL));
+        co_sleep_ns(NS_PER_MS);
+        close(fd);
+        g_rmdir(dir);
+    }
+}
+
+static void coroutine_fn stop_entry(void *opaque)
+{
+    g_assert_true(export_nbd_co_stop(NULL));
+    *(bool *)opaque = true;
+}
+
+static void coroutine_fn test_stop_leaves_the_next_server_alone(void)
+{
+    g_autofree char *name = NULL;
+    SocketAddress addr = {.type = SOCKET_ADDRESS_TYPE_UNIX};
+    NbdServerOptions so = {.addr = &addr};
+    BlockExportOptions eo = {
+        .type = BLOCK_EXPORT_TYPE_NBD,
+        .id = (char *)"e1",
+        .node_name = (char *)"disk",
+    };
+    bool stopped = false;
+    Running r;
+
+    start(0);
+    name = g_strdup_printf("%s2", path);
+    addr.u.q_unix.path = name;
+    memdisk_stall(disk, true);
+    request_start(&r, NBD_CMD_WRITE);
+    while (memdisk_stalled(disk) == 0) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    co_spawn(stop_entry, &stopped);
+    co_sleep_ns(NS_PER_MS);
+    g_assert_true(export_nbd_co_start(&so, NULL));
+    g_assert_true(export_co_add(&eo, NULL));
+    memdisk_stall(disk, false);
+    while (!stopped) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    request_end(&r);
+    g_assert_cmpstr(export_id_of_name("disk"), ==, "e1");
+    end();
+}
+
 LOOP_TEST("/export/fence", test_fence_refuses_changes_only)
 LOOP_TEST("/export/fenced-node-is-not-exported-writable",
           test_fenced_node_is_not_exported_writable)
 LOOP_TEST("/export/fence-at-the-gate", test_fence_catches_what_waits_at_the_gate)
 LOOP_TEST("/export/drain", test_drain_holds_requests_back)
 LOOP_TEST("/export/removal", test_removal_waits_for_the_disk)
+LOOP_TEST("/export/removal-fence", test_fence_during_a_removal)
+LOOP_TEST("/export/stop-accept", test_stop_while_a_client_comes)
+LOOP_TEST("/export/stop-start", test_stop_leaves_the_next_server_alone)
 LOOP_TEST("/export/removal-flushes", test_removal_flushes)
 LOOP_TEST("/export/removal-flush-fails", test_flush_that_fails_is_told)
