@@ -40,6 +40,14 @@ typedef struct CbwState {
     void *on_error_opaque;
 } CbwState;
 
+static void
+cbw_copy_failed(CbwState *s, int err, int64_t offset)
+{
+    if (s->on_error) {
+        s->on_error(CBW_COPY, err, offset, s->on_error_opaque);
+    }
+}
+
 /* Copy [@offset, @offset + @bytes), which is not copied yet and is held in `copying`. */
 static int coroutine_fn
 cbw_co_copy_piece(BlockNode *node, int64_t offset, int64_t bytes)
@@ -90,9 +98,7 @@ cbw_co_copy_run(BlockNode *node, int64_t offset, int64_t bytes)
                      : cbw_co_copy_piece(node, offset, n);
 
         if (r < 0) {
-            if (s->on_error) {
-                s->on_error(CBW_COPY, -r, offset, s->on_error_opaque);
-            }
+            cbw_copy_failed(s, -r, offset);
             return r; /* C4: these bits stay clear */
         }
         hbitmap_set(s->copied, offset, n);
@@ -202,6 +208,23 @@ cbw_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
         return r;
     }
     return cbw_changed(node, child_co_pdiscard(node->file, offset, bytes), offset);
+}
+
+/* The snapshot first: a source that survives a power cut shall not lack what was saved of it. */
+static int coroutine_fn
+cbw_co_flush(BlockNode *node)
+{
+    CbwState *s = node->state;
+    int r = s->target && !s->snapshot_broken ? child_co_flush(s->target) : 0;
+
+    if (r < 0) {
+        cbw_copy_failed(s, -r, -1);
+        if (!s->break_snapshot) {
+            return r;
+        }
+        s->snapshot_broken = true;
+    }
+    return node->file ? cbw_changed(node, child_co_flush(node->file), -1) : 0;
 }
 
 /* What the target can store is its own edge's affair: our user's requests go to "file". */
@@ -321,6 +344,7 @@ const BlockDriver driver_copy_before_write = {
     .name = "copy-before-write",
     .state_size = sizeof(CbwState),
     .is_filter = true,
+    .flush_does_children = true,
     .co_open = cbw_co_open,
     .co_close = cbw_co_close,
     .child_perm = cbw_child_perm,
@@ -329,6 +353,7 @@ const BlockDriver driver_copy_before_write = {
     .co_pwritev = cbw_co_pwritev,
     .co_pwrite_zeroes = cbw_co_pwrite_zeroes,
     .co_pdiscard = cbw_co_pdiscard,
+    .co_flush = cbw_co_flush,
 };
 
 /* --- inserted at run time --- */

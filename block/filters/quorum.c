@@ -147,7 +147,7 @@ quorum_judge(BlockNode *node, const QuorumWrite *w, const QuorumPart *parts)
         }
     }
     if (s->fifo && parts[0].ret < 0) {
-        quorum_tell_copies(s, parts, w->offset);
+        quorum_tell_copies(s, parts, w->kind == QUORUM_FLUSH ? -1 : w->offset);
         return parts[0].ret;
     }
     if (good >= s->threshold) {

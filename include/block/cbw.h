@@ -47,10 +47,10 @@ uint64_t cbw_copied_bytes(const BlockNode *cbw);
 
 typedef enum CbwStep {
     CBW_COPY,   /* saving the old content; the source is unchanged */
-    CBW_CHANGE, /* the write, zero write or discard itself */
+    CBW_CHANGE, /* the write, zero write, discard or flush itself */
 } CbwStep;
 
-/* @err: errno > 0. Plain function. */
+/* @err: errno > 0. @offset: -1 of a flush. Plain function. */
 typedef void CbwErrorFn(CbwStep step, int err, int64_t offset, void *opaque);
 
 /** cbw_set_error_callback() - hears of each request that failed, and in which step */

@@ -56,7 +56,9 @@ heard_error(CbwStep step, int err, int64_t offset, void *opaque)
 
     g_assert_cmpint(err, ==, step == CBW_COPY ? w->target_fault : w->source_fault);
     g_assert_cmpint(offset, <, LENGTH);
-    *(step == CBW_COPY ? &w->copy_errors : &w->change_errors) += 1;
+    if (offset >= 0) { /* several may wait for one flush */
+        *(step == CBW_COPY ? &w->copy_errors : &w->change_errors) += 1;
+    }
     w->broken |= w->break_snapshot && step == CBW_COPY;
 }
 
@@ -161,6 +163,15 @@ undo_change(World *w, int64_t offset, int64_t bytes)
     }
 }
 
+static void coroutine_fn
+guest_flush(World *w)
+{
+    int r = backend_co_flush(w->guest);
+
+    g_assert_true(r == 0 || r == -w->source_fault ||
+                  (r == -w->target_fault && !w->break_snapshot));
+}
+
 static int coroutine_fn
 writer_co_entry(void *opaque)
 {
@@ -175,6 +186,9 @@ writer_co_entry(void *opaque)
         uint8_t value = kind <= 1 ? choose_in(w->c, 1, 255) : 0;
         int r;
 
+        if (choose_in(w->c, 0, 4) == 4) {
+            guest_flush(w);
+        }
         memset(buf, value, bytes);
         begin_change(w, offset, bytes);
         r = kind <= 1   ? backend_co_pwrite(w->guest, offset, buf, bytes, 0)
@@ -299,6 +313,7 @@ epoch_co_entry(void *opaque)
 static void
 arm_faults(World *w)
 {
+    static const unsigned changes = MEMDISK_WRITE | MEMDISK_ZERO | MEMDISK_FLUSH;
     static const int errors[] = {EIO, ENOSPC};
 
     memdisk_heal(w->from);
@@ -307,12 +322,10 @@ arm_faults(World *w)
     w->target_fault = choose_in(w->c, 0, 2) == 2 ? errors[choose_in(w->c, 0, 1)] : 0;
     w->source_fault = choose_in(w->c, 0, 2) == 2 ? ENXIO : 0;
     if (w->target_fault) {
-        memdisk_fail_nth(w->to, MEMDISK_WRITE | MEMDISK_ZERO, choose_in(w->c, 1, 8),
-                         w->target_fault);
+        memdisk_fail_nth(w->to, changes, choose_in(w->c, 1, 8), w->target_fault);
     }
     if (w->source_fault) {
-        memdisk_fail_nth(w->from, MEMDISK_WRITE | MEMDISK_ZERO, choose_in(w->c, 1, 8),
-                         w->source_fault);
+        memdisk_fail_nth(w->from, changes, choose_in(w->c, 1, 8), w->source_fault);
     }
 }
 
