@@ -494,7 +494,7 @@ test_failed_failover_keeps_the_fence(void)
     BlockNode *disk = node_skip_filters(backend_node(w->peer));
     BlockBackend *be;
 
-    memdisk_fail_nth(w->disk, MEMDISK_WRITE | MEMDISK_ZERO, 1, EIO);
+    memdisk_fail_from(w->disk, MEMDISK_WRITE | MEMDISK_ZERO, 1, EIO);
     co_stop(true);
     world_co_wait_merged(w);
     memdisk_heal(w->disk);
