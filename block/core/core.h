@@ -19,6 +19,12 @@
 #define NODE_NEST_MAX   32  /* inline definitions inside one another; likewise */
 #define PROBE_BYTES     512
 
+/* However the graph came about, a request goes down in calls, and a coroutine's stack is short. A
+ * level of the costliest driver takes 1.6 KiB of it, one of a backing chain 0.6 KiB. */
+#define NODE_DEPTH_MAX   500
+#define NODE_DEPTH_COW   2
+#define NODE_DEPTH_OTHER 5
+
 /* --- drain.c --- */
 
 extern unsigned drain_all_count; /* drain_co_all_begin() without their end */

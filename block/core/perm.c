@@ -243,7 +243,12 @@ PermProblem perm_solve(PermGraph *g)
         }
         for (int i = out.start[v]; i < out.start[v + 1]; i++) {
             int to = g->edges[out.index[i]].to;
+            int depth = g->vertices[v].depth + g->edges[out.index[i]].weight;
 
+            g->vertices[to].depth = MAX(g->vertices[to].depth, depth);
+            if (problem.verdict == PERM_OK && g->max_depth > 0 && depth > g->max_depth) {
+                problem = (PermProblem){PERM_TOO_DEEP, out.index[i], -1, 0};
+            }
             if (--missing[to] == 0) {
                 g->order[ready++] = to;
             }

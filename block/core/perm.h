@@ -18,6 +18,7 @@ typedef struct PermVertex {
     bool force_share; /* edges into it share everything */
     void *opaque;     /* the caller's */
     PermPair sum;     /* out: what its parents take and share together */
+    int depth;        /* 0 on input; out: the greatest sum of weights on a way down to it */
 } PermVertex;
 
 typedef struct PermEdge {
@@ -25,6 +26,7 @@ typedef struct PermEdge {
     int to;
     void *opaque;  /* the caller's */
     PermPair perm; /* in if from is -1, else out */
+    int weight;    /* what it adds to the depth of @to */
 } PermEdge;
 
 typedef struct PermGraph {
@@ -34,6 +36,7 @@ typedef struct PermGraph {
     int n_edges;
     /* What @edge takes and shares when the parents of @from have @parents. No side effects. */
     PermPair (*rule)(const PermVertex *from, const PermEdge *edge, PermPair parents);
+    int max_depth; /* 0: none */
     int *order; /* out: n_vertices indexes, parents before children */
 } PermGraph;
 
@@ -42,6 +45,7 @@ typedef enum PermVerdict {
     PERM_CYCLE,     /* edge: one of those that close it */
     PERM_READ_ONLY, /* edge: takes write on the read-only vertex */
     PERM_CONFLICT,  /* edge takes what other does not share */
+    PERM_TOO_DEEP,  /* edge: the first that leads deeper than max_depth */
 } PermVerdict;
 
 typedef struct PermProblem {

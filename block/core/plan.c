@@ -269,6 +269,15 @@ static bool fail_cycle(const PlanEdge *e, GError **errp)
                 e->name, e->parent->node_name);
 }
 
+static bool fail_too_deep(const PlanEdge *e, GError **errp)
+{
+    return fail(errp,
+                "Making '%s' a %s child of '%s' would stack more nodes than the %d filters or %d "
+                "backing images that are allowed",
+                e->to->node_name, e->name, e->parent->node_name, NODE_DEPTH_MAX / NODE_DEPTH_OTHER,
+                NODE_DEPTH_MAX / NODE_DEPTH_COW);
+}
+
 /* Fill @g with the edges that will be; @index maps them back. */
 static void describe_edges(Plan *p, PermGraph *g, int *index)
 {
@@ -284,6 +293,7 @@ static void describe_edges(Plan *p, PermGraph *g, int *index)
             .to = (int)number_of(p, e->to),
             .opaque = e,
             .perm = share_graph_mod(e->perm),
+            .weight = e->role & CHILD_COW ? NODE_DEPTH_COW : NODE_DEPTH_OTHER,
         };
     }
 }
@@ -313,6 +323,8 @@ static bool fail_problem(Plan *p, const PermProblem *problem, const int *index, 
     case PERM_CONFLICT:
         return fail_conflict(e, plan_edge_at(p, (size_t)index[problem->other]), problem->perms,
                              errp);
+    case PERM_TOO_DEEP:
+        return fail_too_deep(e, errp);
     case PERM_OK:
         break;
     }
@@ -324,7 +336,8 @@ bool plan_solve(Plan *p, GError **errp)
     g_autofree int *index = g_new(int, p->edges->len + 1);
     g_autofree PermVertex *vertices = g_new(PermVertex, p->nodes->len + 1);
     g_autofree PermEdge *edges = g_new(PermEdge, p->edges->len + 1);
-    PermGraph g = {.vertices = vertices, .edges = edges, .rule = rule_of_driver};
+    PermGraph g = {.vertices = vertices, .edges = edges, .rule = rule_of_driver,
+                   .max_depth = NODE_DEPTH_MAX};
     PermProblem problem;
 
     g_free(p->order);

@@ -8,6 +8,7 @@
  * each time grows by far more than the bound.
  */
 #include <inttypes.h>
+#include <string.h>
 #include <time.h>
 
 #include "block/blockdev.h"
@@ -198,3 +199,62 @@ static void coroutine_fn test_cost_of_one_among_many(void)
     g_assert_cmpint(cpu_ns() - start, <, GROWTH * MANY * few[0]);
 }
 VTEST("/scale/cost-of-one-among-many", test_cost_of_one_among_many)
+
+/* --- depth --- */
+
+static const char *const stackable[] = {
+    "{\"driver\":\"raw\",\"node-name\":\"l%d\",\"file\":\"l%d\"}",
+    "{\"driver\":\"quorum\",\"node-name\":\"l%d\",\"children\":[\"l%d\"],"
+    "\"vote-threshold\":1}",
+    "{\"driver\":\"blkdebug\",\"node-name\":\"l%d\",\"image\":\"l%d\"}",
+};
+
+static void coroutine_fn every_request(BlockNode *node)
+{
+    BlockBackend *be = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, NULL);
+    char buf[4096] = {0};
+    BlockStatus st;
+    int depth;
+
+    g_assert_true(backend_co_insert(be, node, NULL));
+    g_assert_cmpint(backend_co_pwrite(be, 0, buf, sizeof(buf), 0), ==, 0);
+    g_assert_cmpint(backend_co_pwrite(be, 100, buf, 1, REQ_FUA), ==, 0);
+    g_assert_cmpint(backend_co_pread(be, 100, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(backend_co_pwrite_zeroes(be, 100, 65536, 0), ==, 0);
+    g_assert_cmpint(backend_co_pdiscard(be, 0, 65536), ==, 0);
+    g_assert_cmpint(backend_co_flush(be), ==, 0);
+    g_assert_cmpint(
+        backend_co_block_status_above(be, NULL, true, 0, sizeof(buf), &st, &depth), ==, 0);
+    backend_co_free(be);
+}
+
+/* Names allow any stack of nodes; the stack of a coroutine does not. */
+static void coroutine_fn test_depth(void)
+{
+    drivers_register();
+    for (size_t k = 0; k < G_N_ELEMENTS(stackable); k++) {
+        g_autoptr(BlockdevOptions) lowest =
+            options("{\"driver\":\"null-co\",\"node-name\":\"l0\",\"read-zeroes\":true}");
+        GError *err = NULL;
+        int level = 0;
+
+        g_assert_true(blockdev_co_add(lowest, &err));
+        while (!err) {
+            g_autoptr(BlockdevOptions) o = options(stackable[k], level + 1, level);
+
+            level += blockdev_co_add(o, &err);
+        }
+        g_assert_nonnull(strstr(err->message, "would stack more nodes than"));
+        g_clear_error(&err);
+        g_assert_cmpint(level, ==, 100);
+#if !defined(__SANITIZE_ADDRESS__) /* its frames are several times as large */
+        g_autofree char *top = g_strdup_printf("l%d", level);
+
+        every_request(node_find(top));
+        block_device_info_free(info_co_node(node_find(top), NULL, false, &err));
+        block_stats_free(info_node_stats(node_find(top)));
+#endif
+        blockdev_co_close_all();
+    }
+}
+VTEST("/scale/depth", test_depth)
