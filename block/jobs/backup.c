@@ -43,9 +43,14 @@ backup_none_co_start(const JobOptions *o, BlockNode *source, BlockNode *target,
                      const char *filter_name, GError **errp)
 {
     CbwOptions cbw = {.node_name = filter_name};
-    Job *job = job_new(&backup_driver, o, errp);
     BackupState *s;
+    Job *job;
 
+    if (!job_may_use(o, source, BLOCK_OP_BACKUP_SOURCE, errp) ||
+        !job_may_use(o, target, BLOCK_OP_BACKUP_TARGET, errp)) {
+        return NULL;
+    }
+    job = job_new(&backup_driver, o, errp);
     if (!job) {
         return NULL;
     }

@@ -51,17 +51,13 @@ static const JobDriver commit_driver = {
 };
 
 static bool coroutine_fn
-commit_co_make_writable(BlockNode *base, GError **errp)
+commit_co_set_read_only(BlockNode *base, bool read_only, GError **errp)
 {
     NodeFlags flags = base->flags;
-    GraphTx *tx;
+    GraphTx *tx = graph_tx_new();
 
-    if (!node_is_read_only(base)) {
-        return true;
-    }
-    flags.read_only = false;
+    flags.read_only = read_only;
     flags.auto_read_only = false;
-    tx = graph_tx_new();
     graph_tx_set_flags(tx, base, &flags);
     return graph_tx_co_commit(tx, errp);
 }
@@ -94,10 +90,19 @@ commit_co_start(const JobOptions *o, const CommitOptions *co, BlockNode *top, Bl
         .on_target_error = co->on_error,
     };
 
+    bool was_read_only = node_is_read_only(base);
+    Job *job;
+
     if (!commit_check(top, base, errp) || !mirror_job_check_policy(co->on_error, errp) ||
-        !commit_co_make_writable(base, errp)) {
+        !job_may_use(o, top, BLOCK_OP_COMMIT_SOURCE, errp) ||
+        !job_may_use(o, base, BLOCK_OP_COMMIT_TARGET, errp) ||
+        (was_read_only && !commit_co_set_read_only(base, false, errp))) {
         return NULL;
     }
-    return mirror_job_co_start(&commit_driver, o, &m, top, base, commit_granularity(top, base),
-                               co->filter_name, errp);
+    job = mirror_job_co_start(&commit_driver, o, &m, top, base, commit_granularity(top, base),
+                              co->filter_name, errp);
+    if (!job && was_read_only) {
+        (void)commit_co_set_read_only(base, true, NULL); /* somebody may write there by now */
+    }
+    return job;
 }

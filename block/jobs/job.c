@@ -250,6 +250,12 @@ job_resume_after_drain(Job *job)
     }
 }
 
+bool
+job_may_use(const JobOptions *o, BlockNode *node, BlockOp op, GError **errp)
+{
+    return !o->id || !op_blocked(node, op, errp);
+}
+
 void
 job_block_ops(Job *job, BlockNode *node, uint32_t allowed)
 {
@@ -326,8 +332,8 @@ job_co_entry(void *opaque)
     job_co_conclude(job);
     job->over = true;
     co_queue_wake_all(&job->ended);
-    if (!job->options.manual_dismiss || !job->id) {
-        job_dismiss(job);
+    if ((!job->options.manual_dismiss || !job->id) && job->status == JOB_STATUS_CONCLUDED) {
+        job_dismiss(job); /* unless the user has, while done() waited */
     }
     job_unref(job);
 }

@@ -131,7 +131,9 @@ mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
         .target_is_zero = mo->target_is_zero,
     };
 
-    if (!mirror_check(mo, source, target, errp)) {
+    if (!mirror_check(mo, source, target, errp) ||
+        !job_may_use(o, source, BLOCK_OP_MIRROR_SOURCE, errp) ||
+        !job_may_use(o, target, BLOCK_OP_MIRROR_TARGET, errp)) {
         return NULL;
     }
     return mirror_job_co_start(&mirror_job_driver, o, &s, source, target,

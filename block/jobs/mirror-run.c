@@ -140,16 +140,18 @@ int coroutine_fn
 mirror_job_co_finish(Job *job, int ret)
 {
     Mirror *m = mirror_of(job);
+    BlockNode *from = m->from, *onto = m->onto;
     bool pivot = ret == 0 && (m->completed || m->auto_complete);
     GError *err = NULL;
 
-    if (!mirror_co_close(m, pivot ? m->onto : NULL, &err)) {
+    m->from = m->onto = NULL;
+    if (!mirror_co_close(m, pivot ? onto : NULL, &err)) {
         job_set_error(job, g_strdup(err->message));
         g_error_free(err);
         ret = -EPERM;
     }
-    node_co_unref(m->from);
-    node_co_unref(m->onto);
+    node_co_unref(from);
+    node_co_unref(onto);
     return ret;
 }
 
@@ -174,7 +176,11 @@ mirror_job_soft_cancel(Job *job)
 void
 mirror_job_cancelled(Job *job)
 {
-    node_cancel_in_flight(mirror_of(job)->onto);
+    Mirror *m = mirror_of(job);
+
+    if (m->onto) { /* it may be at its end already */
+        node_cancel_in_flight(m->onto);
+    }
 }
 
 Job *coroutine_fn
@@ -190,16 +196,16 @@ mirror_job_co_start(const JobDriver *drv, const JobOptions *o, const void *state
     }
     memcpy(job->state, state, drv->state_size);
     m = mirror_of(job);
+    if (o->id) {
+        job_block_ops(job, source, 0);
+        job_block_ops(job, target, 0);
+    }
     if (!mirror_co_open(m, job, source, target, granularity, filter_name, errp)) {
         job_abandon(job);
         return NULL;
     }
     m->from = node_ref(source);
     m->onto = node_ref(target);
-    if (o->id) {
-        job_block_ops(job, source, 0);
-        job_block_ops(job, target, 0);
-    }
     job_start(job);
     return job;
 }

@@ -258,7 +258,7 @@ replication_co_close(BlockNode *node)
 
     replication_unregister(r);
     if (r->mode == REPLICATION_MODE_PRIMARY) {
-        primary_close(r);
+        primary_co_close(r);
     } else {
         secondary_co_release(r);
     }

@@ -32,23 +32,25 @@ primary_nbd(Replication *r)
     return n && nbd_client_is(n) ? n : NULL;
 }
 
+/* Counted: when we close, another node may stand where it stood, and it may live on. */
 void
 primary_open(Replication *r)
 {
     BlockNode *nbd = primary_nbd(r);
 
     if (nbd) {
+        r->link = node_ref(nbd);
         nbd_client_set_link_callback(nbd, primary_link_changed, r);
     }
 }
 
-void
-primary_close(Replication *r)
+void coroutine_fn
+primary_co_close(Replication *r)
 {
-    BlockNode *nbd = primary_nbd(r);
-
-    if (nbd) {
-        nbd_client_set_link_callback(nbd, NULL, NULL);
+    if (r->link) {
+        nbd_client_set_link_callback(r->link, NULL, NULL);
+        node_co_unref(r->link);
+        r->link = NULL;
     }
 }
 

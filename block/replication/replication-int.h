@@ -31,6 +31,7 @@ struct Replication {
     uint64_t epoch;      /* checkpoints since the start, counting the start */
     ReplicationLatch latch;
     Replication *next;   /* newest first */
+    BlockNode *link;     /* primary: the NBD client whose link we listen to; counted; or NULL */
 
     /* Secondary, from a successful start to the end of failover or stop. Counted references. */
     BlockNode *active, *hidden, *disk, *cbw;
@@ -60,7 +61,7 @@ void primary_open(Replication *r);
 bool primary_check_start(Replication *r, GError **errp);
 void primary_start(Replication *r);
 void primary_stop(Replication *r);
-void primary_close(Replication *r);
+void coroutine_fn primary_co_close(Replication *r);
 
 /* --- secondary.c: start, checkpoint, stop --- */
 

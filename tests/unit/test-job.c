@@ -461,9 +461,135 @@ test_switch_to_overlay(void)
     switch_close(&s);
 }
 
+/* --- starts that are refused --- */
+
+static void coroutine_fn
+start_fails(Switch *s, const char *words)
+{
+    JobOptions o = {.id = "second"};
+    MirrorOptions m = {.sync = MIRROR_SYNC_MODE_FULL};
+    GError *err = NULL;
+
+    g_assert_null(mirror_co_start(&o, &m, s->source, s->target, &err));
+    g_assert_nonnull(strstr(err->message, words));
+    g_clear_error(&err);
+    g_assert_null(backup_none_co_start(&o, s->source, s->target, NULL, &err));
+    g_assert_nonnull(strstr(err->message, words));
+    g_clear_error(&err);
+    g_assert_null(job_find("second"));
+}
+
+/* One job at a time on a node, from its very start. */
+static void coroutine_fn
+test_busy(void)
+{
+    JobOptions o = {.id = "m"};
+    MirrorOptions m = {.sync = MIRROR_SYNC_MODE_FULL};
+    Switch s = {0};
+    Job *job;
+
+    switch_open(&s, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL});
+    s.to = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    s.target = memdisk_open(s.to, "target", NULL, NULL);
+    job = mirror_co_start(&o, &m, s.source, s.target, NULL);
+    start_fails(&s, "in use by block job: mirror");
+    job_co_cancel(job);
+    co_sleep_ns(NS_PER_MS);
+    mirror_and_complete(&s, MIRROR_SYNC_MODE_FULL);
+    g_assert_cmpint(s.result, ==, 0);
+    switch_close(&s);
+}
+
+/* The base of a commit that does not start is as read-only as it was. */
+static void coroutine_fn
+test_commit_does_not_start(void)
+{
+    CommitOptions c = {.filter_name = "no name!", .on_error = BLOCKDEV_ON_ERROR_REPORT};
+    JobOptions o = {.id = "c"};
+    BlockNode *file, *base;
+    Switch s = {0};
+    GError *err = NULL;
+
+    switch_open(&s, (PermPair){PERM_CONSISTENT_READ, PERM_ALL});
+    backend_co_free(s.guest);
+    base = world_co_open("{\"driver\":\"raw\",\"node-name\":\"base\",\"read-only\":true,"
+                         "\"file\":\"source\"}");
+    s.to = world_co_make_overlay("top-file", LENGTH);
+    file = memdisk_open(s.to, "top-file", NULL, NULL);
+    s.target = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"top\","
+                             "\"file\":\"top-file\",\"backing\":\"base\"}");
+    s.guest = make_user(s.target, PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL);
+    node_co_unref(file);
+    g_assert_null(commit_co_start(&o, &c, s.target, base, &err));
+    g_assert_nonnull(strstr(err->message, "no name!"));
+    g_clear_error(&err);
+    g_assert_true(node_is_read_only(base));
+    g_assert_null(job_find("c"));
+    g_assert_true(backend_node(s.guest) == s.target);
+    node_co_unref(base);
+    switch_close(&s);
+}
+
+/* --- ends that meet --- */
+
+static void coroutine_fn
+slow_done(int ret, void *opaque)
+{
+    (void)ret;
+    co_sleep_ns(5 * NS_PER_MS);
+    *(bool *)opaque = true;
+}
+
+/* The user forgets a job while its owner is still being told of its end. */
+static void coroutine_fn
+test_dismiss_while_told(void)
+{
+    bool done = false;
+    JobOptions o = {.id = "j", .done = slow_done, .opaque = &done};
+    Job *job = job_new(&toy_driver, &o, NULL);
+
+    ((Toy *)job->state)->go = true;
+    job_start(job);
+    co_sleep_ns(NS_PER_MS);
+    g_assert_true(job_verb_allowed(job, JOB_VERB_DISMISS, NULL));
+    job_dismiss(job);
+    g_assert_null(job_find("j"));
+    g_assert_false(done);
+    co_sleep_ns(10 * NS_PER_MS);
+    g_assert_true(done);
+}
+
+/* The program ends while a job is at its end. */
+static void coroutine_fn
+test_cancel_while_it_ends(void)
+{
+    Switch s = {0};
+    JobOptions o = {.id = "m", .done = slow_done, .opaque = &s.ended};
+    MirrorOptions m = {.sync = MIRROR_SYNC_MODE_NONE};
+    Job *job;
+
+    switch_open(&s, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL});
+    s.to = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    s.target = memdisk_open(s.to, "target", NULL, NULL);
+    job = mirror_co_start(&o, &m, s.source, s.target, NULL);
+    node_co_unref(s.target); /* the job's alone */
+    s.target = NULL;
+    co_sleep_ns(NS_PER_MS);
+    job_cancel(job, false);
+    co_sleep_ns(NS_PER_MS);
+    g_assert_null(node_find("target"));
+    job_co_cancel_all();
+    g_assert_true(s.ended);
+    switch_close(&s);
+}
+
 VTEST("/job/verbs", test_verbs)
 TEST("/job/rows-are-complete", test_rows_are_complete)
 VTEST("/job/abort-refuses-verbs", test_abort_refuses_verbs)
 VTEST("/job/switch/exclusive-guest", test_switch_exclusive_guest)
 VTEST("/job/switch/refused", test_switch_refused)
+VTEST("/job/start/busy", test_busy)
+VTEST("/job/start/commit-does-not-start", test_commit_does_not_start)
+VTEST("/job/end/dismiss-while-told", test_dismiss_while_told)
+VTEST("/job/end/cancel-while-it-ends", test_cancel_while_it_ends)
 VTEST("/job/switch/to-overlay", test_switch_to_overlay)

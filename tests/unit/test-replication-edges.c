@@ -9,6 +9,7 @@
 
 #include "block/backend.h"
 #include "block/driver.h"
+#include "block/job.h"
 #include "block/replication.h"
 #include "replworld.h"
 #include "util/sync.h"
@@ -208,6 +209,31 @@ test_disk_errors(void)
     }
 }
 
+/* While a secondary runs, no job of the user may touch what its guest sees. */
+static void coroutine_fn
+test_no_job_on_top(void)
+{
+    JobOptions o = {.id = "j"};
+    MirrorOptions m = {.sync = MIRROR_SYNC_MODE_FULL};
+    ReplWorld *w = world_co_new("s", LENGTH, 0x11);
+    Memdisk *other = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    BlockNode *target = memdisk_open(other, "other", NULL, NULL);
+    GError *err = NULL;
+
+    world_co_start(w);
+    g_assert_null(mirror_co_start(&o, &m, w->repl, target, &err));
+    g_assert_nonnull(strstr(err->message, "in use by internal backup job"));
+    g_clear_error(&err);
+    world_co_top_write(w, 0, 512, 0x33);
+    world_co_check(w);
+    g_assert_true(replication_co_stop_all(NULL, false, NULL));
+    g_assert_nonnull(mirror_co_start(&o, &m, w->repl, target, &err));
+    job_co_cancel_all();
+    node_co_unref(target);
+    memdisk_free(other);
+    world_co_free(w);
+}
+
 /* --- operations that meet --- */
 
 static int coroutine_fn
@@ -353,6 +379,7 @@ VTEST("/replication/start/lengths-differ", test_lengths_differ)
 VTEST("/replication/start/no-backing", test_no_backing)
 VTEST("/replication/start/wrong-mode", test_wrong_mode)
 VTEST("/replication/start/disk-errors", test_disk_errors)
+VTEST("/replication/start/no-job-on-top", test_no_job_on_top)
 VTEST("/replication/meet/promoted-with-silent-peer", test_promoted_with_silent_peer)
 VTEST("/replication/meet/close-meets-operation", test_close_meets_operation)
 VTEST("/replication/meet/copy-fails-in-failover", test_copy_fails_in_failover)
