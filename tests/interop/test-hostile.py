@@ -220,7 +220,8 @@ HOSTILE = lambda: {  # made late: what a child of ours takes at most counts from
     'lists by the thousand': FLAGS + option(3) * 2000,
     'unknown options by the thousand': FLAGS + option(0xdead, b'x' * 60000) * 1100,
     'no request magic': FLAGS + ENTER + request(0, magic=0x12345678),
-    'requests of all types': FLAGS + ENTER + b''.join(request(k, 8 * MIB, 512) for k in range(4, 4000)),
+    'requests of all types': FLAGS + ENTER + b''.join(
+        request(k, 8 * MIB, 512) for k in range(4, 4000)),
     'all flags': FLAGS + ENTER + request(0, 0, 512, 0xffff) * 1000,
     'the end of the numbers': FLAGS + ENTER + b''.join(
         request(k, (1 << 64) - 1, HUGE) for k in (0, 4, 5, 6, 7)) * 200,
