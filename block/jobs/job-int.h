@@ -73,7 +73,7 @@ Job *job_new(const JobDriver *drv, const JobOptions *o, GError **errp);
 void job_start(Job *job);
 /** job_abandon() - a job that was made but cannot be started; no events */
 void job_abandon(Job *job);
-/** job_may_use() - false and @errp if somebody has blocked @op on @node; the owners of internal jobs
+/** job_may_use() - false and @errp if somebody has blocked @op on @node; owners of internal jobs
  * know what they do */
 bool job_may_use(const JobOptions *o, BlockNode *node, BlockOp op, GError **errp);
 /** job_block_ops() - refuse all management operations on @node while the job lives, except those

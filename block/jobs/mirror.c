@@ -407,7 +407,7 @@ mirror_co_converge(Mirror *m)
 
 /* --- a flush through the filter --- */
 
-/* Copy all that is dirty from here to the end of the disk, once. */
+/* Copy all that is dirty, once; unless the job is cancelled, which waits for us. */
 static int coroutine_fn
 mirror_co_sweep(Mirror *m)
 {
@@ -415,10 +415,10 @@ mirror_co_sweep(Mirror *m)
     MirrorPiece p;
     int r = 0;
 
-    while (r == 0 && mirror_co_claim(m, &cursor, &p)) {
+    while (r == 0 && !job_is_cancelled(m->job) && mirror_co_claim(m, &cursor, &p)) {
         r = mirror_co_copy_piece(m, &p);
     }
-    return r;
+    return job_is_cancelled(m->job) ? -EIO : r;
 }
 
 /*
@@ -431,7 +431,7 @@ mirror_co_flush(Mirror *m)
     CoRange all;
     int r = 0;
 
-    while (r == 0 && !mirror_has_found_all(m)) {
+    while (r == 0 && !job_is_cancelled(m->job) && !mirror_has_found_all(m)) {
         r = mirror_co_find_step(m);
     }
     if (r == 0) {

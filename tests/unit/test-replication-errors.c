@@ -18,6 +18,7 @@
 #include "block/backend.h"
 #include "block/driver.h"
 #include "block/graph.h"
+#include "block/job.h"
 #include "block/replication.h"
 #include "memdisk.h"
 #include "qapi/event-sink.h"
@@ -600,6 +601,37 @@ test_merge_fails(void)
     secondary_close(w);
 }
 
+static int coroutine_fn
+flush_co_entry(void *opaque)
+{
+    g_assert_cmpint(request(((ReplWorld *)opaque)->top, KIND_FLUSH, 0), ==, -EIO);
+    return 0;
+}
+
+/* The program ends while a flush of the guest finishes a long merge: it does not wait for that. */
+static void coroutine_fn
+test_merge_is_cancelled(void)
+{
+    ReplWorld *w = secondary_open();
+    CoGroup group = {0};
+    int64_t began;
+
+    for (int64_t at = 0; at < LENGTH; at += 8192) {
+        world_co_top_write(w, at, 4096, 0x33);
+    }
+    memdisk_set_latency(w->disk, MEMDISK_WRITE, 10 * NS_PER_MS);
+    g_assert_true(replication_co_stop_all(NULL, true, NULL));
+    co_group_spawn(&group, flush_co_entry, w);
+    co_sleep_ns(5 * NS_PER_MS);
+    began = loop_now_ns();
+    job_co_cancel_all();
+    g_assert_cmpint(loop_now_ns() - began, <, 50 * NS_PER_MS);
+    g_assert_cmpint(co_group_wait(&group), ==, 0);
+    g_assert_cmpint(world_stage(w), ==, REPLICATION_STAGE_FAILOVER_FAILED);
+    world_co_check(w);
+    secondary_close(w);
+}
+
 VTEST("/replication/errors/own-disk-write", test_own_disk_write)
 VTEST("/replication/errors/own-disk-zeroes", test_own_disk_zeroes)
 VTEST("/replication/errors/own-disk-read", test_own_disk_read)
@@ -620,3 +652,4 @@ VTEST("/replication/errors/checkpoint-after-error", test_checkpoint_after_error)
 VTEST("/replication/errors/checkpoint-meets-error", test_checkpoint_meets_error)
 VTEST("/replication/errors/checkpoint-not-started", test_checkpoint_not_started)
 VTEST("/replication/errors/merge-fails", test_merge_fails)
+VTEST("/replication/errors/merge-is-cancelled", test_merge_is_cancelled)
