@@ -319,6 +319,9 @@ static int coroutine_fn check_once(Qcow2 *q, Check *c, bool fix_leaks, bool fix_
     int r = 0;
 
     *c = (Check){.q = q, .fix_leaks = fix_leaks, .fix_all = fix_all};
+    if (write) {
+        qcow2_co_cut_rest(q); /* what is rebuilt goes behind the end */
+    }
     q->checking = true;
     r = run(c);
     if (r == 0 && write) {

@@ -366,9 +366,12 @@ static int coroutine_fn commit_and_release(Qcow2 *q, bool all)
 
     CO_LOCK_GUARD(&q->commit_lock);
     r = commit_locked(q, all);
-    if (r == 0 && q->quarantine) {
+    if (r == 0 && (q->quarantine || q->used_end)) {
         CO_LOCK_GUARD(&q->meta_lock);
         (void)!qcow2_co_release(q); /* what could not be released leaks; the flush has happened */
+        if (q->used_end) {
+            qcow2_co_cut_step(q);
+        }
     }
     return r;
 }
@@ -385,8 +388,10 @@ int coroutine_fn qcow2_co_commit_all(Qcow2 *q)
 
 int coroutine_fn qcow2_co_settle(Qcow2 *q)
 {
-    int r = qcow2_co_commit_all(q);
+    int r;
 
+    qcow2_co_cut_rest(q);
+    r = qcow2_co_commit_all(q);
     if (r == 0 && !qcow2_is_clean(q)) {
         r = qcow2_co_commit_all(q); /* counts that the first one has lowered */
     }

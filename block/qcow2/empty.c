@@ -14,13 +14,14 @@
  *   5  refcount table entry 0
  *   6  refcounts of clusters 0 to 2+n, flush  consistent
  *   7  dirty bit cleared
- *   8  file cut
+ *   8  file cut, bit by bit when clusters are allocated
  *
  * The flush in step 3 matters: without it the header might switch to an L1
  * table that still holds what cluster 3 held before. Steps 4 to 6 may reach the
  * disk in any order: refcounts are rebuilt while the image is dirty. So what is
  * in memory need not be written before; and whether 7 and 8 survive matters to
- * nobody until the next flush.
+ * nobody until the next flush. Cutting costs the kernel what all the rest does
+ * many times over, so it is left to the allocations to come, and to the close.
  *
  * The general way (version 2, or tables too large for one refcount block)
  * frees cluster by cluster in the order of R7.
@@ -138,6 +139,40 @@ void coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end)
     } /* else: a long file is no error; what is in it is not fresh */
 }
 
+/* Small enough not to be felt by one allocation. */
+static uint64_t cut_bytes(const Qcow2 *q)
+{
+    return MIN(128 * q->cluster_size, 8 * (uint64_t)MiB);
+}
+
+static void coroutine_fn cut_to(Qcow2 *q, uint64_t end)
+{
+    uint64_t used_end = q->used_end;
+
+    if (qcow2_file_end(q) > end) {
+        qcow2_co_cut_file(q, end);
+    }
+    if (end == used_end || qcow2_file_end(q) > end) { /* done, or it cannot be done */
+        q->used_end = 0;
+    }
+}
+
+void coroutine_fn qcow2_co_cut_step(Qcow2 *q)
+{
+    uint64_t end = qcow2_file_end(q), step = cut_bytes(q);
+
+    cut_to(q, end > q->used_end + step ? end - step : q->used_end);
+}
+
+void coroutine_fn qcow2_co_cut_rest(Qcow2 *q)
+{
+    CO_LOCK_GUARD(&q->meta_lock);
+
+    if (q->used_end) {
+        cut_to(q, q->used_end);
+    }
+}
+
 static void redirty_l1(Qcow2 *q)
 {
     for (uint32_t i = 0; i < q->h.l1_size; i++) {
@@ -172,8 +207,10 @@ static int coroutine_fn empty_fast(Qcow2 *q)
     adopt_fresh_tables(q, n);
     q->half_empty = false;
     r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
-    if (r == 0) {
-        qcow2_co_cut_file(q, (3 + n) << q->cluster_bits);
+    q->used_end = (3 + n) << q->cluster_bits;
+    q->fresh_from = MAX(q->fresh_from, qcow2_file_end(q));
+    if (qcow2_file_end(q) <= q->used_end + cut_bytes(q)) {
+        qcow2_co_cut_rest(q);
     }
     return r;
 }

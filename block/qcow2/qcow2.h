@@ -142,6 +142,7 @@ struct Qcow2 {
 
     uint64_t free_hint;  /* no cluster below is free; an index */
     uint64_t fresh_from; /* file offset: from here on the file has never held anything */
+    uint64_t used_end;   /* of an emptied image: what lies behind is to be cut off; 0: nothing */
     Qcow2Set meta;       /* clusters of L2 tables and refcount blocks, once meta_known */
     bool meta_known;
     unsigned guards; /* bit per Qcow2Owner: no write may land there that is not meant for it */
@@ -431,6 +432,18 @@ int coroutine_fn qcow2_co_empty_on_disk(Qcow2 *q);
 int coroutine_fn qcow2_co_used_end(Qcow2 *q, uint64_t *ret);
 /** qcow2_co_cut_file() - shorten the file to @end where that can be done */
 void coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end);
+/** qcow2_co_cut_step() - a part of what emptying left behind what is in use; under meta_lock */
+void coroutine_fn qcow2_co_cut_step(Qcow2 *q);
+/** qcow2_co_cut_rest() - all of it */
+void coroutine_fn qcow2_co_cut_rest(Qcow2 *q);
+/** qcow2_note_used() - the file is used up to @end */
+static inline void qcow2_note_used(Qcow2 *q, uint64_t end)
+{
+    q->fresh_from = MAX(q->fresh_from, end);
+    if (q->used_end) {
+        q->used_end = MAX(q->used_end, end);
+    }
+}
 /** qcow2_is_empty() - no L2 table, so nothing is allocated */
 bool qcow2_is_empty(const Qcow2 *q);
 bool coroutine_fn qcow2_co_truncate(BlockNode *node, int64_t length, bool exact,

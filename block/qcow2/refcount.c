@@ -294,7 +294,7 @@ qcow2_co_refcount_cover(Qcow2 *q, uint64_t first, uint64_t last, uint64_t place,
         return r;
     }
     QCOW2_EVENT(q, c.table_clusters ? "reftable_grow" : "refblock_alloc");
-    q->fresh_from = MAX(q->fresh_from, (place + c.blocks + c.table_clusters) << q->cluster_bits);
+    qcow2_note_used(q, (place + c.blocks + c.table_clusters) << q->cluster_bits);
     r = put_blocks(q, &c);
     if (r == 0) {
         r = count_placed(q, &c);

@@ -43,6 +43,7 @@ static int coroutine_fn prepare_disk(Qcow2 *q, uint64_t *ret_base)
     int r = qcow2_co_empty_on_disk(q);
 
     if (r == 0) {
+        qcow2_co_cut_rest(q);
         CO_LOCK_GUARD(&q->meta_lock);
         r = qcow2_co_used_end(q, &end);
     }

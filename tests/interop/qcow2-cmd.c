@@ -6,8 +6,9 @@
  *   qcow2-cmd FILE [OPTION=VALUE,...] COMMAND...
  *
  * Commands, in order: write OFF LEN BYTE, read OFF LEN BYTE (must match), zero
- * OFF LEN, discard OFF LEN, flush, empty, truncate SIZE, check, repair, and
- * random SEED COUNT (4 KiB writes all over the disk). Exit 1 on any failure.
+ * OFF LEN, discard OFF LEN, flush, empty, time-empty (prints how long it took),
+ * truncate SIZE, check, repair, and random SEED COUNT (4 KiB writes all over
+ * the disk). Exit 1 on any failure.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,6 +185,12 @@ static int coroutine_fn one_command(Session *s, const char *word)
         return backend_co_flush(s->be);
     } else if (strcmp(word, "empty") == 0) {
         return backend_co_make_empty(s->be);
+    } else if (strcmp(word, "time-empty") == 0) {
+        int64_t start = loop_now_ns();
+        int r = backend_co_make_empty(s->be);
+
+        printf("%.1f us\n", (double)(loop_now_ns() - start) / 1000);
+        return r;
     } else if (strcmp(word, "truncate") == 0) {
         return backend_co_truncate(s->be, next_number(s), true, BLOCK_PREALLOC_OFF, 0, NULL) ? 0
                                                                                              : -EIO;

@@ -235,3 +235,54 @@ static void coroutine_fn test_backing(void)
     memdisk_free(below);
 }
 VTEST("/qcow2/io/backing", test_backing)
+
+/* --- emptying --- */
+
+static size_t truncates(Memdisk *disk)
+{
+    return memdisk_log_count(disk, MEMDISK_TRUNCATE);
+}
+
+/* Emptying itself cuts nothing off; allocations, flushes and the close do, never what is in use. */
+static void coroutine_fn test_emptied_file_is_cut_later(void)
+{
+    Memdisk *disk = memdisk_new(&(MemdiskOptions){});
+    uint8_t *buf = g_malloc(64 * MiB);
+    GError *err = NULL;
+    Qcow2Disk d;
+    int64_t full;
+
+    qcow2_disk_create(disk, (BlockdevCreateOptionsQcow2){.size = 128 * MiB}, &err);
+    g_assert_no_error(err);
+    d = qcow2_disk_open(disk, "img", "");
+    memset(buf, 1, 64 * MiB);
+    g_assert_cmpint(backend_co_pwrite(d.be, 0, buf, 64 * MiB, 0), ==, 0);
+    full = memdisk_length(disk);
+    memdisk_log_clear(disk);
+
+    g_assert_cmpint(backend_co_make_empty(d.be), ==, 0);
+    g_assert_cmpuint(truncates(disk), ==, 0);
+    g_assert_cmpint(memdisk_length(disk), ==, full);
+    g_assert_cmpint(backend_co_pwrite(d.be, 100, buf, 100, 0), ==, 0);
+    g_assert_cmpint(memdisk_length(disk), <, full);
+    g_assert_cmpint(memdisk_length(disk), >, full / 2);
+    g_assert_cmpint(backend_co_pread(d.be, 0, buf, 65536), ==, 0);
+    for (int i = 0; i < 65536; i++) { /* the cluster had ones in it */
+        g_assert_cmpuint(buf[i], ==, i >= 100 && i < 200);
+    }
+    for (int i = 0; i < 12; i++) {
+        g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    }
+    g_assert_cmpint(memdisk_length(disk), <=, 6 * 65536);
+    qcow2_disk_assert_clean(&d);
+
+    memset(buf, 2, 64 * MiB);
+    g_assert_cmpint(backend_co_pwrite(d.be, 0, buf, 64 * MiB, 0), ==, 0);
+    g_assert_cmpint(backend_co_make_empty(d.be), ==, 0);
+    g_assert_cmpint(memdisk_length(disk), ==, full);
+    qcow2_disk_close(&d);
+    g_assert_cmpint(memdisk_length(disk), ==, 4 * 65536);
+    memdisk_free(disk);
+    g_free(buf);
+}
+VTEST("/qcow2/io/emptied-file-is-cut-later", test_emptied_file_is_cut_later)
