@@ -222,7 +222,9 @@ static bool coroutine_fn next_request(NbdConn *c, NbdRequest *ret)
 {
     const uint8_t *p;
 
-    if (!wait_for_slot(c) || nbd_reader_co_need(&c->reader, NBD_REQUEST_BYTES, &p) < 0) {
+    /* Nobody is there any more to be answered, whatever he has asked for before he went. */
+    if (!wait_for_slot(c) || c->sender.error ||
+        nbd_reader_co_need(&c->reader, NBD_REQUEST_BYTES, &p) < 0) {
         return false;
     }
     if (!nbd_request_parse(p, ret)) {

@@ -25,7 +25,7 @@ typedef struct NbdRam {
     int64_t bad_block; /* reads of it fail with EIO; -1: none */
     int write_error;   /* positive errno */
     bool slow_zeroes;  /* REQ_NO_FALLBACK is refused */
-    unsigned writes, flushes, in_flight, max_in_flight;
+    unsigned reads, writes, flushes, in_flight, max_in_flight;
     ReqFlags last_flags;
 } NbdRam;
 
@@ -74,6 +74,7 @@ static inline int coroutine_fn nbd_ram_co_preadv(void *disk, int64_t offset, IoV
     NbdRam *r = disk;
     int64_t bad = r->bad_block * NBD_RAM_BLOCK;
 
+    r->reads++;
     nbd_ram_work(r);
     g_assert_cmpint(offset + iov.bytes, <=, r->length);
     if (r->bad_block >= 0 && offset < bad + NBD_RAM_BLOCK && offset + (int64_t)iov.bytes > bad) {

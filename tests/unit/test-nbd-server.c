@@ -763,6 +763,32 @@ static void coroutine_fn test_total_is_a_bound(void)
     end();
 }
 
+static void coroutine_fn test_who_has_gone_is_not_served(void)
+{
+    NbdServerBounds o = {.max_requests = 8};
+    StreamPairOptions po = {.capacity = 65536};
+    NbdRequest r = {.length = 16 * KiB};
+    uint8_t req[100][NBD_REQUEST_BYTES];
+    Stream *theirs;
+
+    start_with(&o, true);
+    stream_close(c);
+    stream_pair(&po, &c, &theirs);
+    co_spawn(serve_entry, theirs);
+    go_plain();
+    for (int i = 0; i < 100; i++) {
+        nbd_request_encode(req[i], &r);
+    }
+    g_assert_cmpint(stream_co_write_all(c, req, sizeof(req)), ==, 0);
+    co_sleep_ns(NS_PER_S);
+    stream_close(c);
+    co_sleep_ns(NS_PER_S);
+    g_assert_cmpuint(ram.reads, >, 0);
+    g_assert_cmpuint(ram.reads, <=, 16);
+    c = connect_pair();
+    end();
+}
+
 /* It takes no answer, and goes. Who comes next is served, and it does not stay for ever. */
 static void coroutine_fn test_leaving_client_locks_nobody_out(void)
 {
@@ -888,6 +914,7 @@ VTEST("/nbd-server/never-reads", test_client_that_never_reads_is_bounded)
 VTEST("/nbd-server/stalled-write", test_others_are_served_when_one_stalls)
 VTEST("/nbd-server/stuck", test_stuck_clients_lose_their_memory)
 VTEST("/nbd-server/total", test_total_is_a_bound)
+VTEST("/nbd-server/gone", test_who_has_gone_is_not_served)
 VTEST("/nbd-server/leaving", test_leaving_client_locks_nobody_out)
 VTEST("/nbd-server/connections", test_connections_are_bounded)
 VTEST("/nbd-server/no-multi-conn", test_one_connection_offers_no_multi_conn)
