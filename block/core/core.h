@@ -29,8 +29,6 @@
 
 extern unsigned drain_all_count; /* drain_co_all_begin() without their end */
 
-/** drain_progress() - something that a drain may be waiting for has ended */
-void drain_progress(void);
 /** drain_recompute_gate() - of one backend, after a change of edges below it */
 void drain_recompute_gate(BlockBackend *be);
 

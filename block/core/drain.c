@@ -156,12 +156,42 @@ static bool is_busy(BlockNode *node)
     return false;
 }
 
+static void cancel_lost_below(BlockNode *node, unsigned mark)
+{
+    if (node->p->mark == mark) {
+        return;
+    }
+    node->p->mark = mark;
+    if (node->drv->cancel_lost) {
+        node->drv->cancel_lost(node);
+    }
+    for (BlockChild *c = node->first_child; c; c = c->next_sibling) {
+        cancel_lost_below(c->node, mark);
+    }
+}
+
+/* What a drain waits for may itself wait for a peer that is gone, on any branch below. */
+static void cancel_lost_above(BlockNode *node)
+{
+    g_autoptr(GPtrArray) above = backends_above(node);
+    unsigned mark = graph_walk_begin();
+
+    for (guint i = 0; i < above->len; i++) {
+        const BlockBackend *be = above->pdata[i];
+
+        if (be->root && be->in_flight > 0) {
+            cancel_lost_below(be->root->node, mark);
+        }
+    }
+}
+
 void coroutine_fn drain_co_begin(BlockNode *node)
 {
     trace("drain-begin", (uintptr_t)node, node->p->drain);
     node->p->drain++;
     recompute_above(node);
     while (is_busy(node)) {
+        cancel_lost_above(node);
         co_queue_wait(&waiters);
     }
 }
@@ -181,6 +211,7 @@ void coroutine_fn drain_co_all_begin(void)
     drain_all_count++;
     recompute_above(NULL);
     while (is_busy(NULL)) {
+        cancel_lost_above(NULL);
         co_queue_wait(&waiters);
     }
 }

@@ -22,6 +22,7 @@ struct NbdClient {
     char *export, *context;
     int64_t reconnect_delay_ns;
     void (*link_changed)(bool up, int err, void *opaque);
+    void (*waiting)(void *opaque);
     void *opaque;
 
     NbdClientState state;
@@ -199,6 +200,9 @@ static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
     } else {
         set_state(c, NBD_CLIENT_WAIT, err);
         timer_arm(&c->delay, c->give_up_ns);
+        if (c->waiting && !c->closing) {
+            c->waiting(c->opaque);
+        }
     }
     c->give_up = false;
 }
@@ -281,6 +285,7 @@ static NbdClient *client_new(const NbdClientOptions *o)
     c->reconnect_delay_ns = o->reconnect_delay_ns;
     c->proven = true; /* so that the first break begins a delay */
     c->link_changed = o->link_changed;
+    c->waiting = o->waiting;
     c->opaque = o->opaque;
     timer_init(&c->delay, delay_passed, c);
     timer_init(&c->attempt_timer, attempt_timeout, c);
@@ -365,7 +370,14 @@ void nbd_client_give_up(NbdClient *c)
     if (c->link) {
         c->give_up = true;
         nbd_link_shutdown(c->link);
-    } else if (c->state == NBD_CLIENT_WAIT) {
+    } else {
+        nbd_client_stop_waiting(c);
+    }
+}
+
+void nbd_client_stop_waiting(NbdClient *c)
+{
+    if (c->state == NBD_CLIENT_WAIT) {
         set_state(c, NBD_CLIENT_NOWAIT, ECANCELED);
     }
 }

@@ -3,7 +3,7 @@
  * NbdClient: an export of a server, through as many connections, one after the
  * other, as it takes.
  *
- *   CONNECTED --link breaks, delay > 0--> WAIT --delay passes, yank--> NOWAIT
+ *   CONNECTED --link breaks, delay > 0--> WAIT --delay passes, yank, drain--> NOWAIT
  *   CONNECTED --link breaks, delay = 0, or yank----------------------> NOWAIT
  *   WAIT, NOWAIT --reconnected, same export--> CONNECTED
  *   any --server breaks the protocol, or is another after reconnect--> QUIT
@@ -37,6 +37,8 @@ typedef struct NbdClientOptions {
     int64_t open_timeout_ns; /* 0: one attempt */
     /* The link went down for requests (@err: positive errno) or came back. May be NULL. */
     void (*link_changed)(bool up, int err, void *opaque);
+    /* Requests begin to wait for the link to come back. May be NULL. */
+    void (*waiting)(void *opaque);
     void *opaque;
 } NbdClientOptions;
 
@@ -52,6 +54,9 @@ int coroutine_fn nbd_client_co_flush(NbdClient *c);
 
 /** nbd_client_give_up() - requests in flight and in WAIT fail now. Plain. */
 void nbd_client_give_up(NbdClient *c);
+
+/** nbd_client_stop_waiting() - requests in WAIT fail now. Plain. */
+void nbd_client_stop_waiting(NbdClient *c);
 
 NbdClientState nbd_client_state(const NbdClient *c);
 /** nbd_client_session() - as agreed at the first connection; holds for all */

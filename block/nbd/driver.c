@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#include "block/backend.h"
 #include "block/nbd-client.h"
 #include "block/sockaddr.h"
 
@@ -34,6 +35,12 @@ static void link_changed(bool up, int err, void *opaque)
     if (s->link_fn) {
         s->link_fn(node, up, err, s->link_opaque);
     }
+}
+
+/* A drain that is under way looks again. */
+static void link_waiting(void *opaque)
+{
+    drain_progress();
 }
 
 static bool refuse_unsupported(const BlockdevOptionsNbd *o, GError **errp)
@@ -112,6 +119,7 @@ connect_node(BlockNode *node, const BlockdevOptionsNbd *o, const StreamAddr *add
         .reconnect_delay_ns = o->has_reconnect_delay ? o->reconnect_delay * NS_PER_S : 0,
         .open_timeout_ns = o->has_open_timeout ? o->open_timeout * NS_PER_S : 0,
         .link_changed = link_changed,
+        .waiting = link_waiting,
         .opaque = node,
     };
 
@@ -297,6 +305,15 @@ static void nbd_cancel_in_flight(BlockNode *node)
     }
 }
 
+static void nbd_cancel_lost(BlockNode *node)
+{
+    NbdState *s = node->state;
+
+    if (s->client) {
+        nbd_client_stop_waiting(s->client);
+    }
+}
+
 /* --- for other parts --- */
 
 bool nbd_client_is(const BlockNode *node)
@@ -338,5 +355,6 @@ const BlockDriver driver_nbd = {
     .co_flush = nbd_co_flush,
     .co_block_status = nbd_co_block_status,
     .cancel_in_flight = nbd_cancel_in_flight,
+    .cancel_lost = nbd_cancel_lost,
     .refresh_limits = nbd_refresh_limits,
 };

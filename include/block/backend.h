@@ -140,6 +140,8 @@ void backend_share_stats(BlockBackend *be, BlockBackend *with);
  */
 void coroutine_fn drain_co_begin(BlockNode *node);
 void drain_end(BlockNode *node);
+/** drain_progress() - something that a drain may be waiting for has ended, or waits itself */
+void drain_progress(void);
 void coroutine_fn drain_co_all_begin(void);
 void drain_all_end(void);
 

@@ -98,6 +98,9 @@ struct BlockDriver {
 
     /* Let requests that wait for a peer fail now. Plain; also while requests are in flight. */
     void (*cancel_in_flight)(BlockNode *node);
+    /* The same for those that wait until a lost peer comes back: a drain waits for them. Who has
+     * such requests calls drain_progress() when they begin to wait. */
+    void (*cancel_lost)(BlockNode *node);
 
     /* A node that keeps one disk on several children tells the others when a request that changes
      * the disk failed on one of them: from now on they differ. @err: errno > 0. Plain. */

@@ -173,7 +173,10 @@ class Client(unittest.TestCase):
         p = subprocess.Popen([TANDEM_IO, '-f', 'raw', '-c', 'read 0 4k',
                               f'nbd+unix:///exp?socket={folder("s")}'],
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        killer = threading.Timer(20, p.kill)
+        killer.start()
         text = p.stdout.read().decode()
+        killer.cancel()
         p.stdout.close()
         _, status, usage = os.wait4(p.pid, 0)
         p.returncode = os.waitstatus_to_exitcode(status)

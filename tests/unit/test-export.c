@@ -14,6 +14,7 @@
 #include "../../block/nbd/client.h"
 #include "block/backend.h"
 #include "memdisk.h"
+#include "replworld.h"
 #include "vtest.h"
 
 #define DISK (1 * MiB)
@@ -317,6 +318,65 @@ static void coroutine_fn stop_entry(void *opaque)
     *(bool *)opaque = true;
 }
 
+typedef struct FarRead {
+    BlockBackend *be;
+    int ret;
+    bool done;
+} FarRead;
+
+static void coroutine_fn far_read_entry(void *opaque)
+{
+    FarRead *r = opaque;
+    uint8_t buf[512];
+
+    r->ret = backend_co_pread(r->be, 0, buf, sizeof(buf));
+    r->done = true;
+}
+
+/* The server goes before the drain, or while it waits. */
+static void coroutine_fn drain_without_server(bool before)
+{
+    PermPair perm = {PERM_CONSISTENT_READ, PERM_ALL};
+    FarRead r = {.be = backend_new(NULL, perm, NULL, NULL, NULL)};
+    bool stopped = false;
+    BlockNode *far;
+    int64_t start_ns;
+
+    start(0);
+    far = world_co_open("{\"driver\": \"nbd\", \"export\": \"disk\", \"reconnect-delay\": 1000,"
+                        " \"server\": {\"type\": \"unix\", \"path\": \"%s\"}}", path);
+    g_assert_true(backend_co_insert(r.be, far, NULL));
+    memdisk_stall(disk, true);
+    co_spawn(far_read_entry, &r);
+    while (memdisk_stalled(disk) == 0) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    co_spawn(stop_entry, &stopped);
+    if (before) {
+        co_sleep_ns(100 * NS_PER_MS);
+        g_assert_false(r.done); /* it waits for the server */
+    }
+    start_ns = loop_now_ns();
+    drain_co_begin(far);
+    g_assert_true(r.done);
+    g_assert_cmpint(r.ret, ==, -EIO);
+    g_assert_cmpint(loop_now_ns() - start_ns, <, 20 * NS_PER_S);
+    drain_end(far);
+    memdisk_stall(disk, false);
+    while (!stopped) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    backend_co_free(r.be);
+    node_co_unref(far);
+    end();
+}
+
+static void coroutine_fn test_drain_does_not_wait_for_a_lost_server(void)
+{
+    drain_without_server(true);
+    drain_without_server(false);
+}
+
 static void coroutine_fn test_stop_leaves_the_next_server_alone(void)
 {
     g_autofree char *name = NULL;
@@ -359,6 +419,7 @@ LOOP_TEST("/export/drain", test_drain_holds_requests_back)
 LOOP_TEST("/export/removal", test_removal_waits_for_the_disk)
 LOOP_TEST("/export/removal-fence", test_fence_during_a_removal)
 LOOP_TEST("/export/stop-accept", test_stop_while_a_client_comes)
+LOOP_TEST("/export/drain-lost-server", test_drain_does_not_wait_for_a_lost_server)
 LOOP_TEST("/export/stop-start", test_stop_leaves_the_next_server_alone)
 LOOP_TEST("/export/removal-flushes", test_removal_flushes)
 LOOP_TEST("/export/removal-flush-fails", test_flush_that_fails_is_told)
