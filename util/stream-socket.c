@@ -130,14 +130,27 @@ static char *peer_name_of(int fd)
     return sockaddr_str((struct sockaddr *)&sa, len);
 }
 
-/* Requests are small and wait for replies; a peer that vanished has to be noticed. */
+/*
+ * Requests are small and wait for replies; a peer that vanished has to be
+ * noticed, in two minutes and not in the two hours that are usual: until then
+ * it counts as a client, or its server as connected.
+ */
 static void tune_tcp(int fd)
 {
-    int on = 1;
+    const struct {
+        int level, option, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 60}, /* seconds */
+        {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_KEEPCNT, 6},
+    };
 
     /* Not a TCP socket, or refused: it works without. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        (void)setsockopt(fd, options[i].level, options[i].option, &options[i].value, sizeof(int));
+    }
 }
 
 static bool prepare_fd(int fd, GError **errp)

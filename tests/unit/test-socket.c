@@ -2,6 +2,8 @@
 /* socket: streams and listeners on unix and TCP sockets of this machine. */
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -640,6 +642,31 @@ static void coroutine_fn test_each_failure_is_clean(void)
     folder_remove();
 }
 
+static int option_of(int fd, int level, int option)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+
+    g_assert_cmpint(getsockopt(fd, level, option, &value, &len), ==, 0);
+    return value;
+}
+
+static void coroutine_fn test_vanished_peer_is_noticed(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    Stream *s = stream_from_fd(fd, NULL);
+
+    g_assert_nonnull(s);
+    g_assert_cmpint(option_of(fd, IPPROTO_TCP, TCP_NODELAY), !=, 0);
+    g_assert_cmpint(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), !=, 0);
+    g_assert_cmpint(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE) +
+                        option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL) *
+                            option_of(fd, IPPROTO_TCP, TCP_KEEPCNT),
+                    ==, 120);
+    stream_close(s);
+}
+
+LOOP_TEST("/socket/vanished-peer", test_vanished_peer_is_noticed)
 LOOP_TEST("/socket/each-failure-is-clean", test_each_failure_is_clean)
 LOOP_TEST("/socket/unix-echo", test_unix_echo)
 LOOP_TEST("/socket/tcp-echo", test_tcp_echo)
