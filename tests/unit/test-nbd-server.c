@@ -785,7 +785,7 @@ static void coroutine_fn test_who_has_gone_is_not_served(void)
     co_sleep_ns(NS_PER_S);
     g_assert_cmpuint(ram.reads, >, 0);
     g_assert_cmpuint(ram.reads, <=, 16);
-    c = connect_pair();
+    c = NULL;
     end();
 }
 
