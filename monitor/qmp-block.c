@@ -212,6 +212,7 @@ static bool coroutine_fn
 add_child(BlockNode *parent, const char *name, GError **errp)
 {
     BlockNode *node = node_find(name);
+    bool ok;
 
     if (!node) {
         return fail(errp, "Node '%s' not found", name);
@@ -219,7 +220,10 @@ add_child(BlockNode *parent, const char *name, GError **errp)
     if (!parent->drv->co_add_child) {
         return fail(errp, "The node %s does not support adding a child", parent->node_name);
     }
-    return parent->drv->co_add_child(parent, node, errp);
+    node_ref(node); /* the parent is drained first: another client may delete it meanwhile */
+    ok = parent->drv->co_add_child(parent, node, errp);
+    node_co_unref(node);
+    return ok;
 }
 
 static bool coroutine_fn

@@ -2,9 +2,10 @@
 """Commands for nodes, drives, exports, jobs and objects: success and each error."""
 
 import os
+import time
 import unittest
 
-from qmpclient import Daemon, QMPError
+from qmpclient import Client, Daemon, QMPError
 
 NULL = {'driver': 'null-co', 'size': 1 << 20, 'read-zeroes': True}
 
@@ -111,6 +112,29 @@ class Block(unittest.TestCase):
         self.c.cmd(change, parent='q', child='children.1')
         self.assertIn('vote threshold', error(change, parent='q', child='children.0'))
         self.c.cmd('blockdev-del', node_name='b')
+
+    def test_a_child_to_be_is_kept_while_its_parent_drains(self):
+        slow = dict(NULL, **{'latency-ns': 700 * 10**6})
+        extra = [o for i in (1, 2) for o in ('-qmp', f'unix:{{dir}}/qmp{i},server=on,wait=off')]
+        with Daemon(*extra) as daemon:
+            one, two, three = [Client(daemon.path + i) for i in ('', '1', '2')]
+            for name, options in (('a', slow), ('b', slow), ('c', NULL)):
+                one.cmd('blockdev-add', node_name=name, **options)
+            one.cmd('blockdev-add', node_name='q', driver='quorum', vote_threshold=1,
+                    children=['a', 'b'])
+            one.sock.sendall(b'{"execute": "human-monitor-command", "arguments": '
+                             b'{"command-line": "qemu-io q \\"write 0 512\\""}}')
+            time.sleep(0.2)
+            two.sock.sendall(b'{"execute": "x-blockdev-change", '
+                             b'"arguments": {"parent": "q", "node": "c"}}')
+            time.sleep(0.2)
+            self.assertIn('in use', three.error('blockdev-del', node_name='c'))
+            self.assertIn('return', one.reply())
+            self.assertIn('return', two.reply())
+            (row,) = [n for n in one.cmd('query-named-block-nodes') if n['node-name'] == 'q']
+            self.assertEqual([c['node-name'] for c in row['children']], ['a', 'b', 'c'])
+            for client in (one, two, three):
+                client.close()
 
     def test_graph_and_statistics(self):
         self.add('n0')
