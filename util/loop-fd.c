@@ -15,6 +15,7 @@
 
 #define IN_EVENTS  (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
 #define OUT_EVENTS (EPOLLOUT | EPOLLHUP | EPOLLERR)
+#define HUP_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
 struct LoopFd {
     LoopSource source;
@@ -22,6 +23,7 @@ struct LoopFd {
     Coroutine *in, *out; /* who waits */
     bool in_edge, out_edge;
     bool watches_out;
+    bool hung_up;
 };
 
 static void wake(Coroutine **waiter)
@@ -36,6 +38,7 @@ static void fd_dispatch(LoopSource *src, uint32_t events)
 {
     LoopFd *lfd = container_of(src, LoopFd, source);
 
+    lfd->hung_up |= (events & HUP_EVENTS) != 0;
     if (events & IN_EVENTS) {
         if (lfd->in) {
             wake(&lfd->in);
@@ -91,6 +94,11 @@ void loop_fd_del(LoopFd *lfd)
 }
 
 /* @lfd may be gone after the yield: touch it no more. */
+bool loop_fd_hung_up(const LoopFd *lfd)
+{
+    return lfd->hung_up;
+}
+
 void coroutine_fn loop_fd_co_wait_in(LoopFd *lfd)
 {
     assert(!lfd->in);

@@ -36,8 +36,6 @@ struct Loop {
 
     int64_t budget; /* what this turn may still do before it looks for events */
 
-    int64_t spin_ns;
-    int64_t last_work_ns;
 
     PostNode *posted; /* atomic; newest first */
 

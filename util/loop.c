@@ -133,11 +133,6 @@ LoopPoller loop_poller(const Loop *loop)
     return loop->kind;
 }
 
-void loop_spin_set(Loop *loop, int64_t ns)
-{
-    loop->spin_ns = ns;
-}
-
 void loop_virtual_seed(Loop *loop, uint64_t seed)
 {
     assert(loop->kind == LOOP_POLLER_VIRTUAL);
@@ -371,34 +366,10 @@ static int64_t time_to_wait(Loop *loop)
     return MAX(wait, 0);
 }
 
-/* Poll without sleeping while work was seen in the last spin_ns. True: something is ready. */
-static bool spin(Loop *loop)
-{
-    int64_t end = loop->last_work_ns + loop->spin_ns;
-    int64_t due = timer_heap_next_ns(&loop->timers);
-    int64_t now;
-
-    do {
-        loop->ops->poll(loop, 0);
-        collect(loop);
-        if (ready_len(&loop->ready)) {
-            return true;
-        }
-        now = loop->ops->now_ns(loop);
-        if (now >= due) {
-            return true;
-        }
-    } while (now < end);
-    return false;
-}
-
 /* Return: whether a timer ran; the ready queue shows the rest. */
 static bool look_for_events(Loop *loop, bool may_block)
 {
     collect(loop);
-    if (may_block && loop->spin_ns && !ready_len(&loop->ready)) {
-        may_block = !spin(loop);
-    }
     loop->ops->poll(loop, may_block ? time_to_wait(loop) : 0);
     collect(loop);
     return loop->timers.n && timer_heap_expire(&loop->timers, loop->ops->now_ns(loop));
@@ -424,12 +395,8 @@ static void NORETURN die_of_deadlock(Loop *loop)
 static void turn(Loop *loop, const bool *stop)
 {
     bool ran = run_budget(loop);
-    bool timers;
+    bool timers = look_for_events(loop, !*stop);
 
-    if (loop->spin_ns && ran) {
-        loop->last_work_ns = loop->ops->now_ns(loop);
-    }
-    timers = look_for_events(loop, !*stop);
     if (loop->kind == LOOP_POLLER_VIRTUAL && !ran && !timers && !*stop &&
         !ready_len(&loop->ready)) {
         die_of_deadlock(loop);

@@ -25,6 +25,7 @@ typedef struct SocketStream {
     Stream stream;
     int fd;
     LoopFd *lfd;
+    bool drained; /* the last read got less than it asked for */
 } SocketStream;
 
 static SocketStream *socket_of(Stream *s)
@@ -36,19 +37,29 @@ static ssize_t socket_try_readv(Stream *s, IoVec iov)
 {
     struct iovec sys[VECTORS_PER_CALL];
     int n = iov_to_sys(iov, sys, VECTORS_PER_CALL);
+    SocketStream *sock = socket_of(s);
     ssize_t r;
 
     do {
-        r = n == 1 ? recv(socket_of(s)->fd, sys[0].iov_base, sys[0].iov_len, 0)
-                   : readv(socket_of(s)->fd, sys, n);
+        r = n == 1 ? recv(sock->fd, sys[0].iov_base, sys[0].iov_len, 0) : readv(sock->fd, sys, n);
     } while (r < 0 && errno == EINTR);
+    sock->drained = r >= 0 && (size_t)r < iov.bytes && n < VECTORS_PER_CALL;
     return r < 0 ? -errno : r;
+}
+
+/* What comes after a short read makes an edge. An end that came with that data does not. */
+static bool is_drained(SocketStream *sock)
+{
+    bool drained = sock->drained && !loop_fd_hung_up(sock->lfd);
+
+    sock->drained = false;
+    return drained;
 }
 
 static ssize_t coroutine_fn socket_co_readv(Stream *s, IoVec iov)
 {
     for (;;) {
-        ssize_t n = socket_try_readv(s, iov);
+        ssize_t n = is_drained(socket_of(s)) ? -EAGAIN : socket_try_readv(s, iov);
 
         if (s->down) {
             return -ESHUTDOWN;

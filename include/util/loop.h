@@ -112,9 +112,12 @@ typedef struct LoopFd LoopFd; /* an edge-triggered registration */
 LoopFd *loop_fd_add(int fd);
 void loop_fd_del(LoopFd *lfd); /* waiters are woken */
 /** loop_fd_co_wait_in() - yield until @fd may be readable (or in error); spurious returns happen.
- * Call it only after the descriptor said EAGAIN. One waits for each direction (asserted). */
+ * Call it only after the descriptor said EAGAIN, or after a short read of a socket that has not
+ * hung up. One waits for each direction (asserted). */
 void coroutine_fn loop_fd_co_wait_in(LoopFd *lfd);
 void coroutine_fn loop_fd_co_wait_out(LoopFd *lfd);
+/** loop_fd_hung_up() - an edge has told that the peer will send no more: no other will follow */
+bool loop_fd_hung_up(const LoopFd *lfd);
 
 /* --- threads, signals, children --- */
 
@@ -128,9 +131,5 @@ int coroutine_fn co_run_blocking(int (*fn)(void *opaque), void *opaque);
 
 /** loop_signal_add() - call @fn on the loop when @signo arrives (blocked and read by signalfd) */
 bool loop_signal_add(Loop *loop, int signo, LoopFn *fn, void *opaque, GError **errp);
-
-/** loop_spin_set() - before sleeping, look for events for up to @ns without sleeping, if there
- * was work in the last @ns. 0 turns it off. An idle loop always sleeps. */
-void loop_spin_set(Loop *loop, int64_t ns);
 
 #endif

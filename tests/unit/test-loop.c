@@ -455,7 +455,6 @@ static void test_idle_loop_does_not_wake_up(Loop *loop)
     pthread_t thread;
     long before;
 
-    loop_spin_set(loop, 100 * NS_PER_US);
     run_all(loop);
     pthread_create(&thread, NULL, wait_and_post, loop);
     before = context_switches();

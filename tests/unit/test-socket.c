@@ -667,6 +667,42 @@ static void coroutine_fn test_vanished_peer_is_noticed(void)
 }
 
 LOOP_TEST("/socket/vanished-peer", test_vanished_peer_is_noticed)
+
+/* --- the end of what a peer says --- */
+
+static void coroutine_fn say_and_go(void *opaque)
+{
+    int *fd = opaque;
+
+    g_assert_cmpint(write(*fd, "bye", 3), ==, 3);
+    close(*fd);
+}
+
+/* The last data and the end make one edge: a reader that got less than it asked for must not wait
+ * for another, whether it slept before or not. */
+static void coroutine_fn test_end_comes_with_the_last_data(void)
+{
+    for (int sleeps = 0; sleeps < 2; sleeps++) {
+        g_autoptr(GError) err = NULL;
+        char buf[100];
+        int pair[2];
+        Stream *s;
+
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
+        s = stream_from_fd(pair[0], &err);
+        g_assert_no_error(err);
+        if (sleeps) {
+            co_spawn(say_and_go, &pair[1]); /* runs when we wait */
+        } else {
+            say_and_go(&pair[1]);
+        }
+        g_assert_cmpint(stream_co_read(s, buf, sizeof(buf)), ==, 3);
+        g_assert_cmpint(stream_co_read(s, buf, sizeof(buf)), ==, 0);
+        stream_close(s);
+    }
+}
+
+LOOP_TEST("/socket/end-comes-with-the-last-data", test_end_comes_with_the_last_data)
 LOOP_TEST("/socket/each-failure-is-clean", test_each_failure_is_clean)
 LOOP_TEST("/socket/unix-echo", test_unix_echo)
 LOOP_TEST("/socket/tcp-echo", test_tcp_echo)
