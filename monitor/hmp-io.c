@@ -44,7 +44,7 @@ hmp_qemu_io_co(int argc, char **argv, GString *out, GError **errp)
     bool ok;
 
     if (argc != 3 || strcmp(argv[1], "-d") == 0) {
-        return fail(errp, "usage: qemu-io DEVICE \"COMMAND\"");
+        return false;
     }
     node = node_lookup(argv[1], errp);
     if (!node) {

@@ -20,7 +20,7 @@ hmp_drive_add(int argc, char **argv, GString *out, GError **errp)
     bool ok;
 
     if (argc != 3 + node_only) {
-        return fail(errp, "usage: drive_add [-n] ADDRESS OPTIONS");
+        return false;
     }
     opts = qemu_opts_parse(argv[argc - 1], "file", NULL, errp);
     if (!opts) {
@@ -39,17 +39,20 @@ hmp_drive_add(int argc, char **argv, GString *out, GError **errp)
 static bool coroutine_fn
 hmp_drive_del(int argc, char **argv, GString *out, GError **errp)
 {
-    return argc == 2 ? drive_co_del(argv[1], errp) : fail(errp, "usage: drive_del ID");
+    return argc == 2 && drive_co_del(argv[1], errp);
 }
 
+/* Old commands tell an error as it is, younger ones after "Error: ". */
 static const struct HmpCommand {
     const char *name;
     HmpFn *coroutine_ptr run;
+    bool marks_errors;
+    const char *args[2]; /* what its words are called */
 } commands[] = {
-    { "drive_add", hmp_drive_add },
-    { "drive_del", hmp_drive_del },
-    { "info", hmp_info_co },
-    { "qemu-io", hmp_qemu_io_co },
+    { "drive_add", hmp_drive_add, false, { "string", "string" } },
+    { "drive_del", hmp_drive_del, false, { "block device name" } },
+    { "info", hmp_info_co, true, { "string" } },
+    { "qemu-io", hmp_qemu_io_co, true, { "block device name", "string" } },
 };
 
 /* --- words --- */
@@ -96,33 +99,69 @@ split_line(const char *line, GError **errp)
     }
 }
 
-static bool coroutine_fn
-run_line(const char *line, GString *out, GError **errp)
+/* Lines end as they do on a terminal. */
+static void
+print_lines(GString *out, const char *prefix, const char *text)
 {
-    g_auto(GStrv) argv = split_line(line, errp);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    g_string_append(out, prefix);
+    for (char **line = lines; *line; line++) {
+        g_string_append_printf(out, "%s\r\n", *line);
+    }
+}
+
+static void
+print_usage(const struct HmpCommand *c, int argc, GString *out)
+{
+    const char *missing = argc > 1 && c->args[1] ? c->args[1] : c->args[0];
+
+    g_string_append_printf(out, "%s: %s expected\r\nTry \"help %s\" for more information\r\n",
+                           c->name, missing, c->name);
+}
+
+static void coroutine_fn
+run_command(const struct HmpCommand *c, int argc, char **argv, GString *out)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (c->run(argc, argv, out, &err)) {
+        return;
+    }
+    if (err) {
+        print_lines(out, c->marks_errors ? "Error: " : "", err->message);
+    } else {
+        print_usage(c, argc, out);
+    }
+}
+
+static void coroutine_fn
+run_line(const char *line, GString *out)
+{
+    g_autoptr(GError) err = NULL;
+    g_auto(GStrv) argv = split_line(line, &err);
 
     if (!argv) {
-        return false;
+        print_lines(out, "", err->message);
+        return;
     }
     if (!argv[0]) {
-        return true;
+        return;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(commands[i].name, argv[0]) == 0) {
-            return commands[i].run(g_strv_length(argv), argv, out, errp);
+            run_command(&commands[i], g_strv_length(argv), argv, out);
+            return;
         }
     }
-    return fail(errp, "unknown command: '%s'", argv[0]);
+    g_string_append_printf(out, "unknown command: '%s'\r\n", argv[0]);
 }
 
 char *coroutine_fn
 qmp_human_monitor_command(const QmpHumanMonitorCommandArgs *args, GError **errp)
 {
-    g_autoptr(GError) err = NULL;
     GString *out = g_string_new(NULL);
 
-    if (!run_line(args->command_line, out, &err)) {
-        g_string_append_printf(out, "Error: %s\r\n", err->message);
-    }
+    run_line(args->command_line, out);
     return g_string_free(out, FALSE);
 }

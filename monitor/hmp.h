@@ -11,7 +11,8 @@
 
 #include "util/coroutine.h"
 
-/* A command: @argv[0] is its name, @out takes what it prints. False and errp is printed too. */
+/* A command: @argv[0] is its name, @out takes what it prints. False and errp is printed too;
+ * without an error it is told that a word of the command line is missing. */
 typedef bool HmpFn(int argc, char **argv, GString *out, GError **errp);
 
 /** hmp_info_co() - "info WHAT" */

@@ -124,8 +124,11 @@ secret_co_load(const SecretProperties *o, GError **errp)
     if (o->keyid || o->iv) {
         return fail(errp, "Encrypted secrets ('keyid', 'iv') are not supported"), NULL;
     }
-    if (!o->data == !o->file) {
-        return fail(errp, "Give one of 'data' and 'file'"), NULL;
+    if (!o->data && !o->file) {
+        return fail(errp, "Either 'file' or 'data' must be provided"), NULL;
+    }
+    if (o->data && o->file) {
+        return fail(errp, "'file' and 'data' are mutually exclusive"), NULL;
     }
     text = o->data ? g_string_new(o->data) : read_secret_file(o->file, errp);
     if (!text) {

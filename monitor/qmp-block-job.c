@@ -11,6 +11,14 @@
 #include "qapi/commands.h"
 #include "util/error.h"
 
+/* Is each of the two free of other users' work that forbids the part it is to play? */
+static bool
+check_ops(BlockNode *source, BlockOp as_source, BlockNode *target, BlockOp as_target,
+          GError **errp)
+{
+    return !op_blocked(source, as_source, errp) && !op_blocked(target, as_target, errp);
+}
+
 /* What all jobs are started with; also checks it. */
 static bool
 job_options(const char *job_id, const char *device, int64_t speed, bool manual_finalize,
@@ -20,7 +28,7 @@ job_options(const char *job_id, const char *device, int64_t speed, bool manual_f
         job_id = device;
     }
     if (!job_id) {
-        return fail(errp, "An explicit job ID is required for this node");
+        return fail(errp, "Invalid job ID ''");
     }
     if (speed < 0) {
         return fail(errp, "Parameter 'speed' expects a non-negative value");
@@ -72,7 +80,8 @@ qmp_blockdev_mirror(const BlockdevMirrorOptions *args, GError **errp)
     bool ok;
 
     if (!target || !JOB_OPTIONS(args, &o, errp) ||
-        !check_mirror(source, args->sync, args->replaces, errp)) {
+        !check_mirror(source, args->sync, args->replaces, errp) ||
+        !check_ops(source, BLOCK_OP_MIRROR_SOURCE, target, BLOCK_OP_MIRROR_TARGET, errp)) {
         return false;
     }
     m.target_is_zero = args->target_is_zero;
@@ -144,11 +153,14 @@ find_base(const BlockCommitOptions *args, const BlockNode *top, GError **errp)
         }
     }
     if (named) {
-        return fail(errp, "'%s' is not in the backing chain of '%s'",
-                    args->base_node ? args->base_node : args->base, top->node_name), NULL;
+        const char *name = args->base_node ? args->base_node : args->base;
+
+        return args->base_node && !node_find(name)
+                   ? (fail(errp, "Cannot find device='' nor node-name='%s'", name), NULL)
+                   : (fail(errp, "'%s' is not in this backing file chain", name), NULL);
     }
     if (!base) {
-        fail(errp, "There is no backing image to commit to");
+        fail(errp, "cannot commit an image into itself");
     }
     return base;
 }
@@ -193,7 +205,7 @@ qmp_block_commit(const BlockCommitOptions *args, GError **errp)
         return false;
     }
     base = find_base(args, top, errp);
-    if (!base) {
+    if (!base || !check_ops(top, BLOCK_OP_COMMIT_SOURCE, base, BLOCK_OP_COMMIT_TARGET, errp)) {
         return false;
     }
     node_ref(top);
@@ -205,6 +217,18 @@ qmp_block_commit(const BlockCommitOptions *args, GError **errp)
 }
 
 /* --- backup and create --- */
+
+static bool
+check_backup(BlockNode *source, BlockNode *target, GError **errp)
+{
+    if (source == target) {
+        return fail(errp, "Source and target cannot be the same");
+    }
+    if (node_length(source) != node_length(target)) {
+        return fail(errp, "Source and target image have different sizes");
+    }
+    return check_ops(source, BLOCK_OP_BACKUP_SOURCE, target, BLOCK_OP_BACKUP_TARGET, errp);
+}
 
 bool coroutine_fn
 qmp_blockdev_backup(const BlockdevBackupOptions *args, GError **errp)
@@ -219,6 +243,9 @@ qmp_blockdev_backup(const BlockdevBackupOptions *args, GError **errp)
     }
     if (args->sync != MIRROR_SYNC_MODE_NONE) {
         return fail(errp, "Only sync mode 'none' is supported by backup");
+    }
+    if (!check_backup(source, target, errp)) {
+        return false;
     }
     if (args->on_source_error != BLOCKDEV_ON_ERROR_REPORT ||
         args->on_target_error != BLOCKDEV_ON_ERROR_REPORT) {

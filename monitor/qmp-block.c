@@ -183,9 +183,10 @@ qmp_block_resize(const QmpBlockResizeArgs *args, GError **errp)
     if (!args->device == !args->node_name) {
         return fail(errp, "Need exactly one of 'device' and 'node-name'");
     }
-    node = node_lookup(args->device ? args->device : args->node_name, errp);
+    node = node_lookup(args->device ? args->device : args->node_name, NULL);
     if (!node) {
-        return false;
+        return fail(errp, "Cannot find device='%s' nor node-name='%s'",
+                    args->device ? args->device : "", args->node_name ? args->node_name : "");
     }
     if (args->size < 0) {
         return fail(errp, "Parameter 'size' expects a >0 size");

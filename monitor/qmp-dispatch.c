@@ -14,14 +14,16 @@
 #include "qmp-session.h"
 #include "util/error.h"
 
+/* What is behind the first line is a hint for people at a terminal. */
 json_t *
 qmp_error_reply(const GError *err)
 {
+    g_autofree char *desc = g_strndup(err->message, strcspn(err->message, "\n"));
     json_t *error = json_object();
     json_t *reply = json_object();
 
     json_object_set_new(error, "class", json_string(error_class_name(err)));
-    json_object_set_new(error, "desc", qmp_string(err->message));
+    json_object_set_new(error, "desc", qmp_string(desc));
     json_object_set_new(reply, "error", error);
     return reply;
 }

@@ -42,12 +42,13 @@ static bool check_parents(const BlockNode *node, GError **errp)
 {
     for (const BlockChild *c = node->first_parent; c; c = c->next_parent) {
         if (c->parent_backend) {
-            g_autofree char *user = backend_describe(c->parent_backend);
-
-            return fail(errp, "Node %s is in use: by %s", node->node_name, user);
+            return fail(errp, "Node %s is in use", node->node_name);
         }
-        return fail(errp, "Node '%s' is busy: node is used as %s of '%s'", node->node_name,
-                    c->role & CHILD_COW ? "backing hd" : c->name, c->parent->node_name);
+        if (c->role & CHILD_COW) {
+            return fail(errp, "Node '%s' is busy: node is used as backing hd of '%s'",
+                        node->node_name, c->parent->node_name);
+        }
+        return fail(errp, "Block device %s is in use", node->node_name);
     }
     return true;
 }

@@ -144,6 +144,8 @@ void filename_refresh(BlockNode *node);
  * reference): dotted keys nested, file names and old nbd keys taken apart, drivers of "file"
  * children filled in. The top level's "driver" may still be missing. */
 json_t *coroutine_fn untyped_co_normalise(const json_t *opts, GError **errp);
+/** untyped_reword() - an error of the schema about such options, in the words of command lines */
+void untyped_reword(const json_t *o, GError *err);
 
 /* --- probe.c --- */
 

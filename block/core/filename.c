@@ -270,9 +270,14 @@ static void expand_child(json_t *options, const BlockChild *c)
 
 static json_t *full_options(const BlockNode *node)
 {
+    /* How a node is used, not which disk it is. */
+    static const char *const loose[] = {"node-name", "read-only", "auto-read-only", "force-share",
+                                        "cache",     "discard",   "detect-zeroes",  "active"};
     json_t *o = blockdev_options_to_json(node->p->opts);
 
-    json_object_del(o, "node-name");
+    for (size_t i = 0; i < G_N_ELEMENTS(loose); i++) {
+        json_object_del(o, loose[i]);
+    }
     for (const BlockChild *c = node->first_child; c; c = c->next_sibling) {
         expand_child(o, c);
     }

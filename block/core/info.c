@@ -92,6 +92,16 @@ static void backing_names(const BlockNode *node, BlockNodeInfo *i)
     }
 }
 
+/* Is there, below filters, a driver that can say more of its disk than how long it is? */
+static bool knows_itself(const BlockNode *node)
+{
+    while (node->file && (!node->drv->is_format || strcmp(node->drv->name, "raw") == 0)) {
+        node = node->file->node;
+    }
+    return node->drv->is_format || strcmp(node->drv->name, "file") == 0 ||
+           strcmp(node->drv->name, "host_device") == 0;
+}
+
 static bool coroutine_fn fill(BlockNode *node, BlockNodeInfo *i, bool limits, GError **errp)
 {
     BlockInfoData data;
@@ -105,7 +115,7 @@ static bool coroutine_fn fill(BlockNode *node, BlockNodeInfo *i, bool limits, GE
     node_get_info(node, &data);
     i->has_cluster_size = data.cluster_size > 0;
     i->cluster_size = data.cluster_size;
-    i->has_dirty_flag = data.cluster_size > 0;
+    i->has_dirty_flag = knows_itself(node);
     i->dirty_flag = data.is_dirty;
     i->limits = limits ? limits_info(node) : NULL;
     backing_names(node, i);
@@ -225,7 +235,7 @@ info_co_node(BlockNode *node, const BlockBackend *be, bool flat, GError **errp)
     i->ro = node_is_read_only(node);
     i->drv = g_strdup(node->drv->name);
     i->backing_file = backing ? g_strdup(backing->filename) : NULL;
-    i->backing_file_depth = backing_depth(node);
+    i->backing_file_depth = flat ? 0 : backing_depth(node);
     i->active = true;
     i->detect_zeroes = node->flags.detect_zeroes;
     list_children(node, i);
@@ -247,6 +257,7 @@ BlockInfo *coroutine_fn info_co_drive(BlockBackend *be, GError **errp)
 
     i->device = g_strdup(backend_name(be));
     i->type = g_strdup("unknown");
+    i->removable = true; /* no device holds it */
     if (be->root) {
         i->inserted = info_co_node(be->root->node, be, false, errp);
         if (!i->inserted) {

@@ -14,6 +14,7 @@
 #include "core.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,27 @@ void block_warn(const char *format, ...)
     }
 }
 
+static void (*findings_fn)(const char *line);
+
+void block_set_findings(void (*fn)(const char *line))
+{
+    findings_fn = fn;
+}
+
+void block_finding(const char *fmt, ...)
+{
+    va_list ap;
+
+    if (findings_fn) {
+        g_autofree char *line = NULL;
+
+        va_start(ap, fmt);
+        line = g_strdup_vprintf(fmt, ap);
+        va_end(ap);
+        findings_fn(line);
+    }
+}
+
 /* --- one node --- */
 
 /* What a user knows the node by; NULL if nobody gave it a name. */
@@ -67,21 +89,19 @@ known_as(const BlockNode *node, const BlockdevOptions *opts, const json_t *optio
     return opts->node_name;
 }
 
-/* What the driver said, with a name where neither it nor a node below gave one. */
+/* What the driver said, as it said it: users compare it. A name is for who said nothing. */
 static bool
 name_failure(const BlockNode *node, const BlockdevOptions *opts, GError *err, GError **errp)
 {
-    json_t *o = blockdev_options_to_json(opts);
-    const char *name = known_as(node, opts, o);
+    json_t *o;
+    const char *name;
 
-    if (!err) {
-        fail(errp, "Could not open '%s'", name ? name : node->node_name);
-    } else if (!name || strstr(err->message, name) ||
-               g_str_has_prefix(err->message, "Could not open")) {
-        g_propagate_error(errp, err);
-    } else {
-        g_propagate_prefixed_error(errp, err, "Could not open '%s': ", name);
+    if (err) {
+        return g_propagate_error(errp, err), false;
     }
+    o = blockdev_options_to_json(opts);
+    name = known_as(node, opts, o);
+    fail(errp, "Could not open '%s'", name ? name : node->node_name);
     json_decref(o);
     return false;
 }
@@ -308,9 +328,9 @@ static BlockNode *coroutine_fn open_header_backing(BlockNode *node, GHashTable *
     return open_name(name, node->header_backing_format, &inherit, &place, errp);
 }
 
-static bool fail_backing(const BlockNode *node, GError *err, GError **errp)
+static bool fail_backing(GError *err, GError **errp)
 {
-    g_propagate_prefixed_error(errp, err, "Could not open backing file of '%s': ", node->filename);
+    g_propagate_prefixed_error(errp, err, "Could not open backing file: ");
     return false;
 }
 
@@ -321,7 +341,8 @@ static bool coroutine_fn open_given_backing(BlockNode *node, bool *ret_done, GEr
     BlockdevRef ref = {.kind = BLOCKDEV_REF_REFERENCE};
 
     *ret_done = given != NULL;
-    if (!given || given->kind == BLOCKDEV_REF_OR_NULL_NULL) {
+    if (!given || given->kind == BLOCKDEV_REF_OR_NULL_NULL ||
+        (given->kind == BLOCKDEV_REF_OR_NULL_REFERENCE && !*given->u.reference)) {
         return true;
     }
     if (given->kind == BLOCKDEV_REF_OR_NULL_DEFINITION) {
@@ -371,7 +392,7 @@ static bool coroutine_fn open_backing_chain(BlockNode *top, GError **errp)
         BlockNode *next;
 
         if (!open_link(node, seen, &next, &err)) {
-            return fail_backing(node, err, errp);
+            return fail_backing(err, errp);
         }
         if (node != top) {
             filename_refresh(node);
@@ -492,9 +513,12 @@ static bool coroutine_fn probe_into(json_t *o, BlockNode *file, bool writable, G
 static BlockNode *coroutine_fn
 open_typed(const json_t *o, const NodeFlags *flags, const Place *place, GError **errp)
 {
-    g_autoptr(BlockdevOptions) opts = blockdev_options_from_lenient(o, errp);
+    GError *err = NULL;
+    g_autoptr(BlockdevOptions) opts = blockdev_options_from_lenient(o, &err);
 
     if (!opts) {
+        untyped_reword(o, err);
+        g_propagate_error(errp, err);
         node_co_unref(place->preopened);
         return NULL;
     }

@@ -340,3 +340,70 @@ json_t *coroutine_fn untyped_co_normalise(const json_t *opts, GError **errp)
     }
     return o;
 }
+
+/* --- what users of such options read when they are wrong --- */
+
+/* The object that the part of @path before its last '.' leads to. */
+static const json_t *owner_of(const json_t *o, const char *path, const char **ret_key)
+{
+    g_auto(GStrv) parts = g_strsplit(path, ".", -1);
+
+    for (char **p = parts; *p && p[1] && o; p++) {
+        o = json_is_array(o) ? json_array_get(o, (size_t)g_ascii_strtoull(*p, NULL, 10))
+                             : json_object_get(o, *p);
+        path += strlen(*p) + 1;
+    }
+    *ret_key = path;
+    return o;
+}
+
+static char *words_for_unknown(const json_t *o, const char *path)
+{
+    const char *key, *name = json_string_value(json_object_get(owner_of(o, path, &key), "driver"));
+    const BlockDriver *drv = name ? driver_find(name) : NULL;
+
+    if (!drv) {
+        return NULL;
+    }
+    return drv->is_protocol
+               ? g_strdup_printf("Block protocol '%s' doesn't support the option '%s'", name, key)
+               : g_strdup_printf("Block format '%s' does not support the option '%s'", name, key);
+}
+
+static char *words_for_value(const char *path, const char *value)
+{
+    const char *dot = strrchr(path, '.'), *key = dot ? dot + 1 : path;
+
+    if (strcmp(key, "driver") == 0) {
+        return g_strdup_printf("Unknown driver '%s'", value);
+    }
+    if (strcmp(key, "discard") == 0) {
+        return g_strdup("Invalid discard option");
+    }
+    if (strcmp(key, "detect-zeroes") == 0) {
+        return g_strdup_printf("invalid parameter value: %s", value);
+    }
+    return NULL;
+}
+
+/* "Parameter 'PATH' REST": the three ways in which options do not fit the schema. */
+void untyped_reword(const json_t *o, GError *err)
+{
+    g_auto(GStrv) parts = g_strsplit(err->message, "'", -1);
+    char *text = NULL;
+
+    if (g_strv_length(parts) < 3 || strcmp(parts[0], "Parameter ") != 0) {
+        return;
+    }
+    if (strcmp(parts[2], " is unexpected") == 0) {
+        text = words_for_unknown(o, parts[1]);
+    } else if (strcmp(parts[2], " is missing") == 0 && strcmp(parts[1], "file") == 0) {
+        text = g_strdup("A block device must be specified for \"file\"");
+    } else if (strcmp(parts[2], " does not accept value ") == 0 && parts[3]) {
+        text = words_for_value(parts[1], parts[3]);
+    }
+    if (text) {
+        g_free(err->message);
+        err->message = text;
+    }
+}

@@ -266,7 +266,7 @@ open_backend(BlockExport *e, BlockNode *node, const BlockExportOptions *o, GErro
     };
 
     if (writable && node_is_read_only(node)) {
-        return fail(errp, "Block node is read-only");
+        return fail(errp, "Cannot export read-only node as writable");
     }
     e->be = backend_new(NULL, perm, &backend_ops, e, errp);
     if (!e->be) {

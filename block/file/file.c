@@ -52,8 +52,7 @@ static bool check_type(FileState *s, const BlockNode *node, const struct stat *s
     if (node->drv == &driver_file) {
         return s->type == S_IFREG ||
                fail(errp,
-                    "A regular file was expected by the '%s' driver, but something else was given",
-                    node->drv->name);
+                    "'%s' driver requires '%s' to be a regular file", node->drv->name, s->filename);
     }
     return s->type == S_IFBLK || s->type == S_IFCHR ||
            fail(errp, "'%s' driver requires '%s' to be either a character or block device",

@@ -8,6 +8,7 @@
 #include "file-internal.h"
 #include "util/buf.h"
 
+#define SECTOR       512
 #define ZEROES_BYTES ((size_t)1 << 20)
 
 static const char *const prealloc_names[] = {"off", "metadata", "falloc", "full"};
@@ -54,14 +55,14 @@ resize_file(IoFile *io, int64_t old, int64_t length, BlockPreallocMode prealloc,
     int r;
 
     if (prealloc == BLOCK_PREALLOC_METADATA) {
-        return fail(errp, "Unsupported preallocation mode '%s'", prealloc_names[prealloc]);
+        return fail(errp, "Unsupported preallocation mode: %s", prealloc_names[prealloc]);
     }
     if (prealloc != BLOCK_PREALLOC_OFF && length < old) {
-        return fail(errp, "Preallocation can't be used for shrinking files");
+        return fail(errp, "Cannot use preallocation for shrinking files");
     }
     if (prealloc == BLOCK_PREALLOC_OFF || length == old) {
         r = io_file_co_truncate(io, length);
-        return r == 0 || fail_errno(errp, -r, "Failed to resize file");
+        return r == 0 || fail_errno(errp, -r, "Could not resize file");
     }
     if (!preallocate(io, old, length, prealloc, errp)) {
         (void)io_file_co_truncate(io, old); /* the first error is the one to tell */
@@ -103,10 +104,11 @@ bool coroutine_fn file_co_truncate(BlockNode *node, int64_t length, bool exact,
     if (!resize_file(h->io, old, length, prealloc, errp)) {
         return false;
     }
-    node->length = length;
+    node->length = ALIGN_UP(length, SECTOR);
     return true;
 }
 
+/* A disk ends at a sector: what a file lacks to the end of its last one reads as zeroes. */
 bool coroutine_fn file_co_refresh_length(BlockNode *node, GError **errp)
 {
     FileState *s = node->state;
@@ -115,7 +117,7 @@ bool coroutine_fn file_co_refresh_length(BlockNode *node, GError **errp)
     if (length < 0) {
         return fail_errno(errp, (int)-length, "Could not get the size of '%s'", s->filename);
     }
-    node->length = length;
+    node->length = ALIGN_UP(length, SECTOR);
     return true;
 }
 

@@ -298,7 +298,7 @@ static BlkdebugState *find(BlockNode *node, GError **errp)
         node = node->file ? node->file->node : NULL;
     }
     if (!node) {
-        return fail(errp, "There is no blkdebug node"), NULL;
+        return fail(errp, "Operation not supported"), NULL;
     }
     return node->state;
 }
@@ -312,7 +312,7 @@ bool blkdebug_break(BlockNode *node, const char *event, const char *tag, GError 
         return false;
     }
     if (!blkdebug_event_parse(event, &e)) {
-        return fail(errp, "Invalid event name \"%s\"", event);
+        return fail(errp, "No such file or directory");
     }
     rules_add_break(s->rules, e, tag);
     return true;
@@ -336,7 +336,7 @@ bool blkdebug_resume(BlockNode *node, const char *tag, GError **errp)
 {
     BlkdebugState *s = find(node, errp);
 
-    return s && (resume_first(s, tag) || fail(errp, "No request is stopped at '%s'", tag));
+    return s && (resume_first(s, tag) || fail(errp, "No such file or directory"));
 }
 
 bool blkdebug_remove_break(BlockNode *node, const char *tag, GError **errp)
@@ -358,7 +358,7 @@ bool blkdebug_remove_break(BlockNode *node, const char *tag, GError **errp)
     while (resume_first(s, tag)) {
         found = true;
     }
-    return found || fail(errp, "There is no breakpoint '%s'", tag);
+    return found || fail(errp, "No such file or directory");
 }
 
 static bool is_stopped(const BlkdebugState *s, const char *tag)

@@ -60,6 +60,7 @@ backup_none_co_start(const JobOptions *o, BlockNode *source, BlockNode *target,
         job_abandon(job);
         return NULL;
     }
+    job->progress.total = node_length(source); /* what could have to be copied */
     job_block_ops(job, source, 1u << BLOCK_OP_BACKUP_SOURCE);
     job_block_ops(job, target, 0);
     job_start(job);

@@ -2,6 +2,8 @@
 /* The job of blockdev-create: a driver makes an image, which may take long. */
 #include <errno.h>
 
+#include <string.h>
+
 #include "block/driver.h"
 #include "block/jobs/job-int.h"
 #include "qapi/walk.h"
@@ -22,13 +24,16 @@ create_co_run(Job *job)
 {
     CreateState *s = job->state;
     g_autoptr(GError) err = NULL;
+    bool ok;
 
     job->progress.total = 1;
-    if (!s->drv->co_create(s->opts, &err)) {
-        job_set_error(job, g_strdup(err->message));
+    ok = s->drv->co_create(s->opts, &err);
+    job->progress.current = 1; /* however it went */
+    if (!ok) {
+        /* Behind the first line are hints for people at a terminal. */
+        job_set_error(job, g_strndup(err->message, strcspn(err->message, "\n")));
         return -EIO;
     }
-    job->progress.current = 1;
     return 0;
 }
 
@@ -58,7 +63,7 @@ create_job_start(const JobOptions *o, const BlockdevCreateOptions *opts, GError 
     Job *job;
 
     if (!drv || !drv->co_create) {
-        return fail(errp, "Driver '%s' does not support blockdev-create", name), NULL;
+        return fail(errp, "Driver does not support blockdev-create"), NULL;
     }
     kept.manual_dismiss = true;
     job = job_new(&create_driver, &kept, errp);

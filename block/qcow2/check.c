@@ -51,6 +51,7 @@ static void count_entry(Check *c, uint64_t entry)
         reference(c, offset, MIN(bytes, (c->clusters << q->cluster_bits) - offset));
         c->compressed++;
         c->allocated++;
+        c->fragmented++; /* by nature */
         break;
     case QCOW2_DATA:
         c->allocated++;
@@ -88,6 +89,7 @@ static int coroutine_fn count_table(Check *c, uint64_t l1_index, uint8_t *table)
         c->errors++;
         return r == -ENOMEM ? r : 0;
     }
+    c->last_data = 0; /* each table begins anew */
     for (uint64_t i = 0; i < q->cluster_size; i += 8) {
         uint64_t entry = qcow2_get64(table + i);
 
@@ -154,21 +156,34 @@ int coroutine_fn check_co_references(Check *c)
 
 /* --- counts --- */
 
+typedef int (*coroutine_ptr CountFn)(Check *c, uint64_t cluster, uint64_t stored, uint64_t found);
+
 /* One cluster whose count is not what it should be. */
-static int coroutine_fn mend_count(Check *c, uint64_t cluster, uint64_t stored, uint64_t found)
+static int coroutine_fn note_count(Check *c, uint64_t cluster, uint64_t stored, uint64_t found)
 {
     bool leak = stored > found;
-    bool fix = c->fix_all || (leak && c->fix_leaks);
-    int r;
 
+    block_finding("%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
+                  leak ? "Leaked" : "ERROR", cluster, stored, found);
     if (leak) {
         c->leaks++;
     } else {
         c->corruptions++;
         c->rebuild |= stored == 0;
     }
-    if (!fix || (c->rebuild && !leak)) {
-        return 0; /* a rebuild mends the rest */
+    return 0;
+}
+
+/* A rebuild mends what is too low. */
+static int coroutine_fn mend_count(Check *c, uint64_t cluster, uint64_t stored, uint64_t found)
+{
+    bool leak = stored > found, fix = leak || (c->fix_all && !c->rebuild);
+    int r;
+
+    block_finding("%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
+                  fix ? "Repairing" : "ERROR", cluster, stored, found);
+    if (!fix) {
+        return 0;
     }
     r = qcow2_co_refcount_set(c->q, cluster, found);
     if (r == 0) {
@@ -178,16 +193,12 @@ static int coroutine_fn mend_count(Check *c, uint64_t cluster, uint64_t stored, 
     return r;
 }
 
-int coroutine_fn check_co_refcounts(Check *c)
+/* @fn is called with each cluster whose stored count is not the one found. */
+static int coroutine_fn each_wrong_count(Check *c, CountFn fn)
 {
     uint64_t covered = (uint64_t)c->q->rt_entries << c->q->rb_bits;
     int r = 0;
 
-    CO_LOCK_GUARD(&c->q->meta_lock);
-
-    if (c->rebuild) {
-        return 0; /* blocks cannot be read */
-    }
     for (uint64_t i = 0; i < MAX(c->clusters, covered) && r == 0; i++) {
         uint64_t found = i < c->clusters ? c->refs[i] : 0, stored;
 
@@ -197,8 +208,25 @@ int coroutine_fn check_co_refcounts(Check *c)
         }
         r = qcow2_co_refcount_get(c->q, i, &stored);
         if (r == 0 && stored != found) {
-            r = mend_count(c, i, stored, found);
+            r = fn(c, i, stored, found);
         }
+    }
+    return r;
+}
+
+/* What is wrong is known as a whole before any of it is mended. */
+int coroutine_fn check_co_refcounts(Check *c)
+{
+    int r;
+
+    CO_LOCK_GUARD(&c->q->meta_lock);
+
+    if (c->rebuild) {
+        return 0; /* blocks cannot be read */
+    }
+    r = each_wrong_count(c, note_count);
+    if (r == 0 && (c->leaks || c->corruptions) && (c->fix_leaks || c->fix_all)) {
+        r = each_wrong_count(c, mend_count);
     }
     if (r < 0) {
         c->errors++;
@@ -208,11 +236,23 @@ int coroutine_fn check_co_refcounts(Check *c)
 
 /* --- COPIED --- */
 
-static bool is_copied_right(const Check *c, uint64_t entry, uint64_t host)
+/* The flag is about the count that is stored; whether that one is right has been looked at. */
+static int coroutine_fn stored_count(Check *c, uint64_t host, uint64_t *ret)
 {
     uint64_t i = host >> c->q->cluster_bits;
 
-    return ((entry & QCOW2_COPIED) != 0) == (i < c->clusters && c->refs[i] == 1);
+    CO_LOCK_GUARD(&c->q->meta_lock);
+
+    if (c->rebuild && !c->fix_all) { /* no blocks to read it from */
+        *ret = i < c->clusters ? c->refs[i] : 0;
+        return 0;
+    }
+    return qcow2_co_refcount_get(c->q, i, ret);
+}
+
+static bool is_copied_right(uint64_t entry, uint64_t count)
+{
+    return ((entry & QCOW2_COPIED) != 0) == (count == 1);
 }
 
 static bool entry_may_be_copied(const Check *c, uint64_t entry)
@@ -231,12 +271,17 @@ static int coroutine_fn copied_in_table(Check *c, uint64_t l1_index, uint8_t *ta
     int r = qcow2_co_l2_table(q, l1_index, table);
 
     for (uint64_t i = 0; r == 0 && i < q->cluster_size / 8; i++) {
-        uint64_t entry = qcow2_get64(table + i * 8);
+        uint64_t entry = qcow2_get64(table + i * 8), count;
 
-        if (!entry_may_be_copied(c, entry) ||
-            is_copied_right(c, entry, entry & QCOW2_OFFSET_MASK)) {
+        if (!entry_may_be_copied(c, entry)) {
             continue;
         }
+        r = stored_count(c, entry & QCOW2_OFFSET_MASK, &count);
+        if (r < 0 || is_copied_right(entry, count)) {
+            continue;
+        }
+        block_finding("%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
+                      c->fix_all ? "Repairing" : "ERROR", entry, count);
         c->corruptions++;
         if (c->fix_all && q->l1[l1_index] & QCOW2_COPIED) {
             r = qcow2_co_l2_set(q, guest + (i << q->cluster_bits), entry ^ QCOW2_COPIED, &old);
@@ -246,19 +291,25 @@ static int coroutine_fn copied_in_table(Check *c, uint64_t l1_index, uint8_t *ta
     return r;
 }
 
-static void copied_in_l1(Check *c, uint32_t i)
+static int coroutine_fn copied_in_l1(Check *c, uint32_t i)
 {
     Qcow2 *q = c->q;
+    uint64_t count;
+    int r = stored_count(c, q->l1[i] & QCOW2_OFFSET_MASK, &count);
 
-    if (is_copied_right(c, q->l1[i], q->l1[i] & QCOW2_OFFSET_MASK)) {
-        return;
+    if (r < 0 || is_copied_right(q->l1[i], count)) {
+        return r;
     }
+    block_finding("%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
+                  " refcount=%" PRIu64,
+                  c->fix_all ? "Repairing" : "ERROR", i, q->l1[i], count);
     c->corruptions++;
     if (c->fix_all) {
         q->l1[i] ^= QCOW2_COPIED;
         g_array_append_val(q->l1_dirty, i);
         c->corruptions_fixed++;
     }
+    return 0;
 }
 
 int coroutine_fn check_co_copied(Check *c)
@@ -269,8 +320,8 @@ int coroutine_fn check_co_copied(Check *c)
 
     for (uint32_t i = 0; i < q->h.l1_size && r == 0; i++) {
         if (q->l1[i] && l1_entry_is_sane(q, q->l1[i])) {
-            copied_in_l1(c, i);
-            r = copied_in_table(c, i, table);
+            r = copied_in_l1(c, i);
+            r = r == 0 ? copied_in_table(c, i, table) : r;
         }
     }
     buf_free(table, q->cluster_size);

@@ -66,7 +66,7 @@ static bool take_backing(const BlockdevCreateOptionsQcow2 *o, Qcow2Header *h, GE
     }
     if (o->has_preallocation && o->preallocation != PREALLOC_MODE_OFF) {
         return fail(errp, "Backing file and preallocation can only be used at the same time if "
-                          "extended_l2 is enabled");
+                          "extended_l2 is on");
     }
     h->backing_file = g_strdup(o->backing_file);
     if (o->has_backing_fmt) {

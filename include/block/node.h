@@ -119,6 +119,10 @@ BlockNode *coroutine_fn node_co_open_top(const char *filename, const char *forma
 
 /** block_set_warning() - who shows what the user shall know and no error carries; NULL: nobody */
 void block_set_warning(void (*fn)(const char *text));
+/** block_set_findings() - who shows what a check finds, a line each; NULL: nobody */
+void block_set_findings(void (*fn)(const char *line));
+/** block_finding() - for drivers that check an image */
+void block_finding(const char *fmt, ...) PRINTF(1, 2);
 void block_warn(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /**

@@ -61,7 +61,7 @@ static void coroutine_fn test_open_errors(void)
     assert_fails(!open_json("{\"driver\":\"file\",\"filename\":\"/none\"}", &err), &err,
                  "Could not open '/none': No such file or directory");
     assert_fails(!open_json(FMT_A, &err), &err,
-                 "Could not open '/a': Image is not in the right format");
+                 "Image is not in the right format");
     assert_fails(!open_json("{\"driver\":\"null-co\"}", &err), &err, "Unknown driver 'null-co'");
     node = open_json("{\"driver\":\"file\",\"filename\":\"/a\",\"force-share\":true}", &err);
     assert_fails(!node, &err, "force-share=on can only be used with read-only images");
