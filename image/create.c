@@ -7,9 +7,11 @@
  */
 #include "image/create.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "block/driver.h"
 #include "image/open.h"
@@ -154,11 +156,19 @@ static char *normalise(const Option *o, const char *value, GError **errp)
         if (!scalar_bool(value, &on)) {
             return fail(errp, "Parameter '%s' expects 'on' or 'off'", o->key), NULL;
         }
-        return g_strdup(on ? "on" : "off");
+        return g_strdup(value);
     case OPTION_TEXT:
         break;
     }
     return g_strdup(value);
+}
+
+/* What cannot be had may be declined. */
+static bool is_off(const Option *o, const char *value)
+{
+    bool on;
+
+    return o->type == OPTION_BOOL && scalar_bool(value, &on) && !on;
 }
 
 bool image_create_set(ImageCreate *c, const char *key, const char *value, GError **errp)
@@ -169,12 +179,13 @@ bool image_create_set(ImageCreate *c, const char *key, const char *value, GError
     if (i < 0) {
         return fail(errp, "Invalid parameter '%s'", key);
     }
-    if (!options[i].member) {
-        return fail(errp, "Option '%s' is not supported", key);
-    }
     text = normalise(&options[i], value, errp);
     if (!text) {
         return false;
+    }
+    if (!options[i].member && !is_off(&options[i], text)) {
+        g_free(text);
+        return fail(errp, "Option '%s' is not supported", key);
     }
     g_free(c->values[i]);
     c->values[i] = text;
@@ -193,6 +204,16 @@ bool image_create_size(const ImageCreate *c, uint64_t *ret)
     const char *text = image_create_get(c, "size");
 
     return text && scalar_size(text, ret);
+}
+
+bool image_create_is_list(const char *text)
+{
+    size_t n = strlen(text), commas = 0;
+
+    while (commas < n && text[n - 1 - commas] == ',') {
+        commas++;
+    }
+    return n > 0 && commas % 2 == 0 && (text[0] != ',' || text[1] == ',');
 }
 
 bool image_create_add(ImageCreate *c, const char *text, GError **errp)
@@ -220,7 +241,10 @@ char *image_create_text(const ImageCreate *c)
         const char *value = c->values[i] ? c->values[i] : fallback;
 
         if (value && (options[i].formats & c->mask)) {
-            g_string_append_printf(text, " %s=%s", options[i].key, value);
+            g_auto(GStrv) parts = g_strsplit(value, ",", -1);
+            g_autofree char *escaped = g_strjoinv(",,", parts);
+
+            g_string_append_printf(text, " %s=%s", options[i].key, escaped);
         }
     }
     return g_string_free(text, FALSE);
@@ -231,7 +255,14 @@ static int compare_lines(gconstpointer a, gconstpointer b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-char *image_create_help(const ImageCreate *c)
+/* An option of the file in which an image of a format is stored. */
+static bool of_file(const Option *o)
+{
+    return strcmp(o->key, "nocow") == 0 || strcmp(o->key, "extent_size_hint") == 0 ||
+           !(o->formats & FOR_QCOW2);
+}
+
+char *image_create_help(const ImageCreate *c, bool with_file)
 {
     static const char *const types[] = {"<str>", "<size>", "<num>", "<bool (on/off)>"};
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
@@ -240,6 +271,7 @@ char *image_create_help(const ImageCreate *c)
         g_autofree char *head = g_strdup_printf("%s=%s", options[i].key, types[options[i].type]);
 
         if (options[i].member && (options[i].formats & c->mask) &&
+            (with_file || !of_file(&options[i])) &&
             strcmp(options[i].help, "Not supported") != 0) {
             g_ptr_array_add(lines, g_strdup_printf("  %-22s - %s", head, options[i].help));
         }
@@ -265,11 +297,7 @@ static bool coroutine_fn run_create(const char *driver, json_t *o, GError **errp
 static void add_given(const ImageCreate *c, json_t *o, bool file_level)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
-        bool of_file = strcmp(options[i].key, "nocow") == 0 ||
-                       strcmp(options[i].key, "extent_size_hint") == 0 ||
-                       !(options[i].formats & FOR_QCOW2);
-
-        if (c->values[i] && options[i].member && of_file == file_level &&
+        if (c->values[i] && options[i].member && of_file(&options[i]) == file_level &&
             strcmp(options[i].key, "size") != 0) {
             json_object_set_new(o, options[i].member, json_string(c->values[i]));
         }
@@ -292,8 +320,17 @@ create_file(const ImageCreate *c, const char *path, uint64_t size, GError **errp
 static BlockNode *coroutine_fn open_place(const char *filename, GError **errp)
 {
     ImageSpec spec = {.name = filename, .format = "raw"};
+    GError *err = NULL;
+    BlockNode *node = image_co_open_node(&spec, &err);
 
-    return image_co_open_node(&spec, errp);
+    if (!node && g_str_has_prefix(filename, "nbd")) {
+        g_prefix_error(&err, "Protocol driver 'nbd' does not support image creation, and opening "
+                             "the image failed: ");
+    }
+    if (!node) {
+        g_propagate_error(errp, err);
+    }
+    return node;
 }
 
 static bool coroutine_fn
@@ -303,6 +340,12 @@ create_raw(const ImageCreate *c, const char *filename, bool regular, uint64_t si
     int64_t there;
 
     if (regular) {
+        const char *prealloc = image_create_get(c, "preallocation");
+        PreallocMode mode;
+
+        if (prealloc && !prealloc_mode_parse(prealloc, &mode)) {
+            return fail(errp, "invalid parameter value: %s", prealloc);
+        }
         return create_file(c, image_path(filename), size, errp);
     }
     node = open_place(filename, errp);
@@ -342,7 +385,39 @@ static bool coroutine_fn create_qcow2(const ImageCreate *c, const char *filename
     }
     ok = run_create("qcow2", o, errp);
     node_co_unref(place);
+    if (!ok && regular) {
+        (void)unlink(image_path(filename)); /* emptied above: nothing of use is left in it */
+    }
     return ok;
+}
+
+/* The words for what a format, or the disk below, has no room for. */
+static void name_too_large(const ImageCreate *c, GError *err)
+{
+    bool clusters = c->mask == FOR_QCOW2;
+
+    if (g_str_has_suffix(err->message, g_strerror(EFBIG)) ||
+        g_str_has_prefix(err->message, "The image size is too large")) {
+        g_free(err->message);
+        err->message = g_strdup_printf("The image size is too large for file format '%s'%s",
+                                       c->format,
+                                       clusters ? " (try using a larger cluster size)" : "");
+    }
+}
+
+bool image_create_check_name(const char *filename, GError **errp)
+{
+    const char *path = image_path(filename), *colon = strchr(filename, ':');
+    g_autofree char *proto = NULL;
+
+    if (path || g_str_has_prefix(filename, "nbd")) {
+        return true;
+    }
+    proto = g_strndup(filename, (gsize)(colon - filename));
+    if (strcmp(proto, "json") == 0 || !driver_find(proto)) {
+        return fail(errp, "Unknown protocol '%s'", proto);
+    }
+    return fail(errp, "Protocol driver '%s' does not support image creation", proto);
 }
 
 bool coroutine_fn image_co_create(const ImageCreate *c, const char *filename, GError **errp)
@@ -350,15 +425,26 @@ bool coroutine_fn image_co_create(const ImageCreate *c, const char *filename, GE
     const char *path = image_path(filename);
     bool regular = path && !(g_file_test(path, G_FILE_TEST_EXISTS) &&
                              !g_file_test(path, G_FILE_TEST_IS_REGULAR | G_FILE_TEST_IS_DIR));
+    GError *err = NULL;
     uint64_t size;
+    bool ok;
 
+    if (!image_create_check_name(filename, errp)) {
+        return false;
+    }
     if (!image_create_size(c, &size)) {
         return fail(errp, "Image creation needs a size parameter");
     }
     if (size > (uint64_t)BLOCK_MAX_LENGTH) {
-        return fail(errp, "The image size is too large");
+        ok = fail(&err, "The image size is too large");
+    } else {
+        size = ALIGN_UP(size, SECTOR);
+        ok = c->mask == FOR_QCOW2 ? create_qcow2(c, filename, regular, size, &err)
+                                  : create_raw(c, filename, regular, size, &err);
     }
-    size = ALIGN_UP(size, SECTOR);
-    return c->mask == FOR_QCOW2 ? create_qcow2(c, filename, regular, size, errp)
-                                : create_raw(c, filename, regular, size, errp);
+    if (!ok) {
+        name_too_large(c, err);
+        g_propagate_error(errp, err);
+    }
+    return ok;
 }

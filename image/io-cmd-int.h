@@ -24,8 +24,8 @@ extern const size_t n_io_rw_commands, n_io_misc_commands;
 
 /** io_size() - a number with an optional unit; told if it is none. -EINVAL or -ERANGE then */
 int64_t io_size(IoCmd *io, const char *text);
-/** io_length() - the same, at most what one request takes */
-int64_t io_length(IoCmd *io, const char *text);
+/** io_length() - the same, at most what one request takes; @but is said of that limit */
+int64_t io_length(IoCmd *io, const char *text, const char *but);
 /** io_byte() - 0 to 255 or -EINVAL, told */
 int io_byte(IoCmd *io, const char *text);
 

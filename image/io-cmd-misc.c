@@ -84,7 +84,7 @@ static int coroutine_fn truncate_co(IoCmd *io, int argc, char **argv)
             return -EINVAL;
         }
     }
-    if (optind + 1 != argc) {
+    if (optind >= argc) {
         return io_cmd_usage(io, argv[0]);
     }
     length = io_size(io, argv[optind]);
@@ -123,7 +123,7 @@ static int coroutine_fn discard_co(IoCmd *io, int argc, char **argv)
         return io_cmd_usage(io, argv[0]);
     }
     report.offset = io_size(io, argv[optind]);
-    report.total = report.count = report.offset < 0 ? 0 : io_length(io, argv[optind + 1]);
+    report.total = report.count = report.offset < 0 ? 0 : io_length(io, argv[optind + 1], "");
     if (report.offset < 0 || report.count < 0) {
         return -EINVAL;
     }
@@ -267,25 +267,74 @@ static int reopen_parse(IoCmd *io, int argc, char **argv, Reopen *o)
     return optind == argc ? 0 : io_cmd_usage(io, argv[0]);
 }
 
-/* What was opened, changed by "key=value,...". */
-static BlockdevOptions *changed_options(const BlockNode *node, const char *text, GError **errp)
+/* What only one of the switches and "-o" may say. */
+static bool check_given(const Reopen *o, json_t *given, GError **errp)
 {
-    json_t *given = qemu_opts_parse(text, NULL, NULL, errp), *o = NULL;
-    BlockdevOptions *opts = NULL;
-
-    given = given ? given : NULL;
-    if (given) {
-        json_t *nested = json_crumple(given, errp);
-
-        json_decref(given);
-        o = nested ? blockdev_options_to_json(node_options(node)) : NULL;
-        if (o) {
-            json_object_update(o, nested);
-            opts = blockdev_options_from_lenient(o, errp);
-            json_decref(o);
-        }
-        json_decref(nested);
+    if ((o->read_only || o->read_write) && json_object_get(given, "read-only")) {
+        return fail(errp, "Cannot set both -r/-w and 'read-only'");
     }
+    if (o->cache && (json_object_get(given, "cache.direct") ||
+                     json_object_get(given, "cache.no-flush"))) {
+        return fail(errp, "Cannot set both -c and the cache options");
+    }
+    return true;
+}
+
+/* Options that a node keeps for as long as it is open. */
+static bool check_fixed(const BlockNode *node, json_t *given, GError **errp)
+{
+    const char *driver = json_string_value(json_object_get(given, "driver"));
+    const char *name = json_string_value(json_object_get(given, "node-name"));
+
+    if (driver && strcmp(driver, node->drv->name) != 0) {
+        return fail(errp, "Cannot change the option 'driver'");
+    }
+    if (name && strcmp(name, node->node_name) != 0) {
+        return fail(errp, "Cannot change the option 'node-name'");
+    }
+    return true;
+}
+
+/* An option that the driver does not have cannot be changed either. */
+static void name_unknown(json_t *given, GError *err)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(given, key, value)
+    {
+        g_autofree char *text = g_strdup_printf("Parameter '%s' is unexpected", key);
+
+        if (strcmp(err->message, text) == 0) {
+            g_free(err->message);
+            err->message = g_strdup_printf("Cannot change the option '%s'", key);
+            return;
+        }
+    }
+}
+
+/* What was opened, changed by "key=value,...". */
+static BlockdevOptions *changed_options(const BlockNode *node, const Reopen *r, GError **errp)
+{
+    json_t *given = qemu_opts_parse(r->options, NULL, NULL, errp), *nested = NULL, *o;
+    BlockdevOptions *opts = NULL;
+    GError *err = NULL;
+
+    if (given && check_given(r, given, errp) && check_fixed(node, given, errp)) {
+        nested = json_crumple(given, errp);
+    }
+    if (nested) {
+        o = blockdev_options_to_json(node_options(node));
+        json_object_update(o, nested);
+        opts = blockdev_options_from_lenient(o, &err);
+        json_decref(o);
+    }
+    if (err) {
+        name_unknown(given, err);
+        g_propagate_error(errp, err);
+    }
+    json_decref(nested);
+    json_decref(given);
     return opts;
 }
 
@@ -331,7 +380,7 @@ static int coroutine_fn reopen_co(IoCmd *io, int argc, char **argv)
     }
     tx = graph_tx_new();
     if (o.options) {
-        g_autoptr(BlockdevOptions) opts = changed_options(node, o.options, &err);
+        g_autoptr(BlockdevOptions) opts = changed_options(node, &o, &err);
 
         if (!opts) {
             graph_tx_co_drop(tx);
@@ -419,8 +468,7 @@ static int coroutine_fn sigraise_co(IoCmd *io, int argc, char **argv)
         return (int)sig;
     }
     if (sig > NSIG) {
-        fprintf(io->out, "signal argument '%s' is too large to be a valid signal number\n",
-                argv[1]);
+        fprintf(io->out, "signal argument '%s' is too large to be a valid signal\n", argv[1]);
         return -EINVAL;
     }
     fflush(io->out);
@@ -446,7 +494,7 @@ const IoCommand io_misc_commands[] = {
     {"flush", "f", flush_co, 0, 0, false, 0, NULL, "flush all in-core file state to disk", NULL},
     {"info", "i", info_co, 0, 0, false, 0, NULL, "prints information about the current file", NULL},
     {"length", "l", length_co, 0, 0, false, 0, NULL, "gets the length of the current file", NULL},
-    {"map", NULL, map_co, 0, 1, false, 0, "", "prints the allocated areas of a file", NULL},
+    {"map", NULL, map_co, 0, 0, false, 0, "", "prints the allocated areas of a file", NULL},
     {"remove_break", NULL, remove_break_co, 1, 1, false, 0, "tag", "remove a breakpoint by tag",
      NULL},
     {"reopen", NULL, reopen_co, 0, -1, false, 0, "[(-r|-w)] [-c cache] [-o options]",

@@ -75,7 +75,7 @@ static int take_option(Request *q, int opt)
         return MIN(q->pattern, 0);
     case 'l':
         q->has_pattern_length = true;
-        q->pattern_length = io_length(q->io, optarg);
+        q->pattern_length = io_length(q->io, optarg, "");
         return (int)MIN(q->pattern_length, 0);
     case 's':
         if (q->kind->write) {
@@ -132,6 +132,8 @@ static int check_read(Request *q, const char *name)
 
 static int take_ranges(Request *q, int n, char **texts)
 {
+    bool without_n = q->kind->write && !q->kind->vector && !q->no_fallback;
+
     q->offset = io_size(q->io, texts[0]);
     if (q->offset < 0) {
         return (int)q->offset;
@@ -139,7 +141,7 @@ static int take_ranges(Request *q, int n, char **texts)
     q->n = n - 1;
     q->v = g_new0(struct iovec, (size_t)q->n);
     for (int i = 0; i < q->n; i++) {
-        int64_t length = io_length(q->io, texts[i + 1]);
+        int64_t length = io_length(q->io, texts[i + 1], without_n ? " without -n" : "");
 
         if (length < 0) {
             return (int)length;
@@ -191,9 +193,9 @@ static int fill_from_file(Request *q)
         return -EINVAL;
     }
     data = g_malloc((gsize)MAX(q->bytes, 1));
-    n = fread(data, 1, (size_t)MAX(q->bytes, 1), f);
+    n = fread(data, 1, (size_t)q->bytes, f);
     if (ferror(f) || n == 0) {
-        fprintf(q->io->err, "%s: %s\n", q->source, ferror(f) ? "cannot be read" : "file is empty");
+        fprintf(q->io->err, "%s: %s\n", q->source, ferror(f) ? strerror(errno) : "file is empty");
         fclose(f);
         return -EINVAL;
     }

@@ -234,14 +234,13 @@ int coroutine_fn io_cmd_co_run(IoCmd *io, const char *line)
 
 int64_t io_size(IoCmd *io, const char *text)
 {
-    uint64_t n;
+    int64_t n;
+    int r = size_parse(text, &n);
 
-    if (scalar_size(text, &n) && n <= INT64_MAX) {
-        return (int64_t)n;
+    if (r == 0) {
+        return n;
     }
-    if (*text && strspn(text, "0123456789") >= strlen(text) - (g_ascii_isalpha(
-                     text[strlen(text) - 1]) ? 1 : 0) && g_ascii_isdigit(text[0]) &&
-        strchr("0123456789bBkKmMgGtTpPeE", text[strlen(text) - 1])) {
+    if (r == -ERANGE) {
         fprintf(io->out, "Parsing error: argument too large -- %s\n", text);
         return -ERANGE;
     }
@@ -251,12 +250,13 @@ int64_t io_size(IoCmd *io, const char *text)
     return -EINVAL;
 }
 
-int64_t io_length(IoCmd *io, const char *text)
+int64_t io_length(IoCmd *io, const char *text, const char *but)
 {
     int64_t n = io_size(io, text);
 
     if (n > BLOCK_MAX_REQUEST) {
-        fprintf(io->out, "length cannot exceed %" PRId64 ", given %s\n", BLOCK_MAX_REQUEST, text);
+        fprintf(io->out, "length cannot exceed %" PRId64 "%s, given %s\n", BLOCK_MAX_REQUEST, but,
+                text);
         return -EINVAL;
     }
     return n;

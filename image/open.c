@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "qapi/keyval.h"
+#include "qapi/walk.h"
 #include "util/error.h"
 
 bool image_cache_parse(const char *mode, ImageSpec *ret)
@@ -125,6 +126,9 @@ BlockBackend *coroutine_fn image_co_open(const ImageSpec *spec, GError **errp)
     if (!node) {
         return NULL;
     }
+    if (spec->no_share && !spec->flags.force_share) {
+        perm.shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED;
+    }
     be = backend_new(NULL, perm, NULL, NULL, errp);
     if (be && !backend_co_insert(be, node, errp)) {
         backend_co_free(be);
@@ -135,4 +139,34 @@ BlockBackend *coroutine_fn image_co_open(const ImageSpec *spec, GError **errp)
         backend_set_write_cache(be, !spec->writethrough);
     }
     return be;
+}
+
+bool image_object_take(const char *text, GError **errp)
+{
+    g_autoptr(ObjectOptions) object = NULL;
+    const char *type;
+    QapiMode mode;
+    json_t *o = keyval_or_json_parse(text, "qom-type", &mode, NULL, errp);
+    bool ok = o != NULL;
+
+    if (!ok) {
+        return false;
+    }
+    type = json_string_value(json_object_get(o, "qom-type"));
+    if (!type || !*type) {
+        ok = fail(errp, "Parameter 'qom-type' is missing");
+    } else {
+        object = mode == QAPI_TEXT ? object_options_from_text(o, errp)
+                                   : object_options_from_json(o, errp);
+        ok = object != NULL;
+    }
+    json_decref(o);
+    if (ok && object->qom_type != OBJECT_TYPE_SECRET) {
+        return fail(errp, "invalid object type: %s",
+                    qapi_enum_str(&qapi_type_object_type, (int)object->qom_type));
+    }
+    if (ok && !object->u.secret.data && !object->u.secret.file) {
+        return fail(errp, "Either 'file' or 'data' must be provided");
+    }
+    return ok;
 }

@@ -18,6 +18,7 @@ typedef struct ImageSpec {
     bool image_opts;
     bool writethrough;
     bool no_backing; /* leave the backing file out, where a name is given */
+    bool no_share;   /* nobody else may write to it meanwhile */
     NodeFlags flags;
 } ImageSpec;
 
@@ -28,12 +29,12 @@ bool image_discard_parse(const char *mode, ImageSpec *ret);
 /** image_aio_parse() - @mode is borrowed */
 bool image_aio_parse(const char *mode, ImageSpec *ret);
 
-/** image_co_open_node() - a counted node */
+/** image_co_open_node() - a counted node; @errp need not name the image */
 BlockNode *coroutine_fn image_co_open_node(const ImageSpec *spec, GError **errp);
 
 /**
  * image_co_open() - a backend of its own on the image: reads, and writes and
- * resizes unless the flags say read-only; shares everything
+ * resizes unless the flags say read-only; shares everything unless @no_share
  *
  * The backend holds the node alone: backend_co_free() closes the image.
  */
@@ -41,5 +42,12 @@ BlockBackend *coroutine_fn image_co_open(const ImageSpec *spec, GError **errp);
 
 /** image_path() - the path that @name is, "file:" taken off; NULL if another protocol */
 const char *image_path(const char *name);
+
+/**
+ * image_object_take() - an object definition of --object: "secret,id=...,data=..."
+ *
+ * Only secrets: a tool has no use for the others. NULL and @errp if it is none.
+ */
+bool image_object_take(const char *text, GError **errp);
 
 #endif

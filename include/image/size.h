@@ -10,4 +10,11 @@ char *size_text(uint64_t bytes);
 /** size_text_exact() - "64 MiB", "1.125 MiB", "32 bytes": three decimals where there are any */
 char *size_text_exact(double bytes);
 
+/**
+ * size_parse() - a size as tools take it: blanks and '+' in front, an optional unit
+ *
+ * Return: 0; -EINVAL if it is none; -ERANGE if it is one above INT64_MAX. *ret is left alone then.
+ */
+int size_parse(const char *text, int64_t *ret);
+
 #endif

@@ -63,7 +63,7 @@ static bool take_number(const char *what, int64_t max, int64_t *ret)
 {
     uint64_t n;
 
-    if (!scalar_size(optarg, &n) || n > (uint64_t)max) {
+    if (!scalar_uint(optarg, &n) || n > (uint64_t)max) {
         img_error("Invalid %s specified", what);
         return false;
     }
@@ -77,13 +77,13 @@ static bool take_option(Bench *o, int opt)
     case 'c':
         return take_number("request count", INT32_MAX, &o->count);
     case 'd':
-        return img_number(optarg, "queue depth", 1, INT32_MAX, &o->depth);
+        return take_number("queue depth", INT32_MAX, &o->depth);
     case 'o':
         return img_size(optarg, "offset", &o->offset);
     case 's':
         return img_number(optarg, "buffer size", 1, BLOCK_MAX_REQUEST, &o->size);
     case 'S':
-        return img_number(optarg, "step size", 0, INT64_MAX, &o->step);
+        return img_number(optarg, "step_size", 0, INT64_MAX, &o->step);
     case OPT_PATTERN:
         return take_number("pattern byte", UINT8_MAX, &o->pattern);
     case OPT_FLUSH_INTERVAL:
@@ -94,6 +94,10 @@ static bool take_option(Bench *o, int opt)
 
 static bool check(const Bench *o)
 {
+    if (o->depth < 1) {
+        img_error("Invalid queue depth specified");
+        return false;
+    }
     if (!o->write && o->interval) {
         img_error("--flush-interval is only available in write tests");
         return false;

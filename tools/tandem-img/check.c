@@ -49,7 +49,7 @@ static void parse(int argc, char **argv, Check *o)
     o->filename = argv[optind];
 }
 
-static void print_human(const ImageCheck *c)
+static void print_human(ImageCheck *c)
 {
     if (!c->corruptions && !c->leaks && !c->check_errors) {
         printf("No errors were found on the image.\n");
@@ -138,11 +138,19 @@ static ImageCheck *coroutine_fn check_again(const Check *o, BlockNode *node, Ima
     return c;
 }
 
+static void print_finding(const char *line)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s\n", line);
+}
+
 static int coroutine_fn check_node(const Check *o, BlockNode *node)
 {
     GError *err = NULL;
     ImageCheck *c;
     int status;
+
+    block_set_findings(print_finding);
 
     if (!node->drv->co_check) {
         img_error("This image format does not support checks");
@@ -160,10 +168,8 @@ static int coroutine_fn check_node(const Check *o, BlockNode *node)
              : c->corruptions ? CHECK_CORRUPT
              : c->leaks       ? CHECK_LEAKS
                               : EXIT_SUCCESS;
-    if (o->common.json) {
-        print_json(c);
-    } else if (!o->common.quiet) {
-        print_human(c);
+    if (!o->common.quiet) {
+        (o->common.json ? print_json : print_human)(c);
     }
     image_check_free(c);
     return status;
@@ -178,7 +184,6 @@ int coroutine_fn img_co_check(int argc, char **argv)
 
     parse(argc, argv, &o);
     spec = img_spec(&o.common, o.filename, o.fix_leaks);
-    spec.no_backing = true;
     if (!img_spec_cache(&spec, o.cache, "source cache")) {
         return EXIT_FAILURE;
     }

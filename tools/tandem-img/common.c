@@ -7,9 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "qapi/keyval.h"
-#include "qapi/scalar.h"
-#include "qapi/walk.h"
+#include "image/size.h"
 
 #define PROGRAM "tandem-img"
 
@@ -64,27 +62,12 @@ void common_output(Common *c, const char *text)
     }
 }
 
-/* Only secrets: what else there is has nothing to do in a tool without sockets of its own. */
 static void take_object(const char *text)
 {
-    g_autoptr(ObjectOptions) object = NULL;
-    g_autoptr(GError) err = NULL;
-    QapiMode mode;
-    json_t *o = keyval_or_json_parse(text, "qom-type", &mode, NULL, &err);
+    GError *err = NULL;
 
-    if (o) {
-        const char *type = json_string_value(json_object_get(o, "qom-type"));
-
-        if (g_strcmp0(type, "secret") != 0) {
-            fail(&err, "Object type '%s' is not supported", type ? type : "");
-        } else if (!json_is_string(json_object_get(o, "id"))) {
-            fail(&err, "Parameter 'id' is missing");
-        }
-        json_decref(o);
-    }
-    if (err) {
-        img_error("%s", err->message);
-        exit(EXIT_FAILURE);
+    if (!image_object_take(text, &err)) {
+        exit(img_report(err, "%s", ""));
     }
 }
 
@@ -135,7 +118,7 @@ int common_next(int argc, char **argv, const char *short_options, const struct o
     }
     if (c->image_opts && c->format && !c->output_format) {
         img_error("--image-opts and --format are mutually exclusive");
-        exit(EXIT_FAILURE);
+        exit(c->failure ? c->failure : EXIT_FAILURE);
     }
     return -1;
 }
@@ -164,20 +147,21 @@ bool img_spec_cache(ImageSpec *spec, const char *mode, const char *what)
 
 bool img_number(const char *text, const char *what, int64_t min, int64_t max, int64_t *ret)
 {
-    uint64_t n;
+    int64_t n;
+    int r = size_parse(text, &n);
 
-    if (!scalar_size(text, &n) || n > INT64_MAX) {
+    if (r == -EINVAL) {
         img_error("Invalid %s specified. You may use k, M, G, T, P or E suffixes for", what);
         img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
         return false;
     }
-    if ((int64_t)n < min || (int64_t)n > max) {
+    if (r == -ERANGE || n < min || n > max) {
         img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT
                   " and %" G_GINT64_FORMAT ".",
                   what, (gint64)min, (gint64)max);
         return false;
     }
-    *ret = (int64_t)n;
+    *ret = n;
     return true;
 }
 
@@ -253,4 +237,47 @@ void progress_end(void)
         printf("    (100.00/100%%)\r\n");
     }
     progress.on = false;
+}
+
+/* --- options of images --- */
+
+void img_take_options(GPtrArray *texts, char *text)
+{
+    if (!image_create_is_list(text)) {
+        img_error("Invalid option list: %s", text);
+        exit(EXIT_FAILURE);
+    }
+    g_ptr_array_add(texts, text);
+}
+
+bool img_asks_for_options(const GPtrArray *texts)
+{
+    for (guint i = 0; i < texts->len; i++) {
+        g_auto(GStrv) items = g_strsplit(texts->pdata[i], ",", -1);
+        const char *const *list = (const char *const *)items;
+
+        if (g_strv_contains(list, "help") || g_strv_contains(list, "?")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int img_print_options(const char *format, const char *filename)
+{
+    GError *err = NULL;
+    g_autoptr(ImageCreate) c = image_create_new(format, &err);
+    g_autofree char *text = NULL;
+
+    if (!c) {
+        return img_report(err, "%s", "");
+    }
+    text = image_create_help(c, filename != NULL);
+    if (filename) {
+        printf("Supported options:\n%s\n", text);
+    } else {
+        printf("Supported %s options:\n%s\n\nThe protocol level may support further options.\n"
+               "Specify the target filename to include those options.\n", format, text);
+    }
+    return EXIT_SUCCESS;
 }

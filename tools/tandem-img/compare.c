@@ -39,6 +39,7 @@ static void parse(int argc, char **argv, Compare *o)
     };
     int opt;
 
+    o->common.failure = OPEN_FAILED;
     while ((opt = common_next(argc, argv, ":hf:F:T:pqsU", long_options, &o->common)) != -1) {
         switch (opt) {
         case 'F':
@@ -193,7 +194,7 @@ static int coroutine_fn compare_tail(const Compare *o, const Side *longer, int64
         if (!reads_zero(&s)) {
             status = check_zero(o, longer, at, n);
         }
-        progress_add(n);
+        progress_add(status == SAME ? n : 0);
         at += n;
     }
     return status;
@@ -208,11 +209,11 @@ static int coroutine_fn compare(const Compare *o)
         say(o, "Strict mode: Image size mismatch!\n");
         return DIFFERENT;
     }
-    progress_start(o->common.progress, MAX(a, b));
+    progress_start(o->common.progress && !o->common.quiet, MAX(a, b));
     for (int64_t at = 0; at < MIN(a, b) && status == SAME; at += done) {
         done = 0;
         status = compare_run(o, at, MIN(a, b) - at, &done);
-        progress_add(done);
+        progress_add(status == SAME ? done : 0);
     }
     if (status == SAME && a != b) {
         status = compare_tail(o, &o->side[a > b ? 0 : 1], MIN(a, b));
@@ -220,7 +221,6 @@ static int coroutine_fn compare(const Compare *o)
     if (status == SAME) {
         say(o, "Images are identical.\n");
     }
-    progress_end();
     return status;
 }
 

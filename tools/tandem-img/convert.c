@@ -100,7 +100,7 @@ static bool take_option(Convert *o, int opt, char **argv)
     }
     switch (opt) {
     case 'o':
-        g_ptr_array_add(o->texts, optarg);
+        img_take_options(o->texts, optarg);
         return true;
     case 'S':
         return take_sparse(o);
@@ -129,12 +129,15 @@ static bool check(const Convert *o)
         wrong = "Cannot use copy offloading in salvaging mode";
     } else if (o->target_is_zero && !o->no_create) {
         wrong = "--target-is-zero requires use of -n flag";
+    } else if (o->target_is_zero && o->backing) {
+        wrong = "Cannot use --target-is-zero when the destination image has a backing file";
     } else if (o->target_image_opts && !o->no_create) {
         wrong = "--target-image-opts requires use of -n flag";
     } else if (o->target_image_opts && o->out_format) {
-        wrong = "Cannot use -O with --target-image-opts";
-    } else if (o->no_create && o->backing) {
-        wrong = "-B has no effect when skipping image creation";
+        wrong = "--image-opts and --format are mutually exclusive";
+    } else if (o->backing && o->n_sources > 1) {
+        wrong = "Having a backing file for the target makes no sense when concatenating multiple "
+                "input images";
     } else if (o->no_create && o->texts->len > 0) {
         wrong = "-o has no effect when skipping image creation";
     }
@@ -164,15 +167,19 @@ static bool parse(int argc, char **argv, Convert *o)
             return false;
         }
     }
+    o->n_sources = argc - optind - 1;
     if (!check(o)) {
         return false;
+    }
+    if (img_asks_for_options(o->texts)) {
+        o->target = optind < argc ? argv[argc - 1] : NULL;
+        return true;
     }
     if (argc - optind < 2) {
         img_error("Must specify image file name");
         return false;
     }
     o->sources = argv + optind;
-    o->n_sources = argc - optind - 1;
     o->target = argv[argc - 1];
     return true;
 }
@@ -190,7 +197,8 @@ static bool take_create_options(const Convert *o, ImageCreate *c, GError **errp)
         return fail(errp, "Backing file not supported for file format '%s'",
                     o->out_format ? o->out_format : "raw");
     }
-    if (o->backing && !o->backing_format && !image_create_get(c, "backing_fmt")) {
+    if ((o->backing || image_create_get(c, "backing_file")) && !o->backing_format &&
+        !image_create_get(c, "backing_fmt")) {
         return fail(errp, "Use of backing file requires explicit backing format");
     }
     return (!o->backing || image_create_set(c, "backing_file", o->backing, errp)) &&
@@ -204,7 +212,7 @@ static bool coroutine_fn create(const Convert *o, int64_t bytes, bool *ret_backe
     GError *err = NULL;
     g_autoptr(ImageCreate) c = image_create_new(format, &err);
 
-    if (!c || !take_create_options(o, c, &err) ||
+    if (!c || !image_create_check_name(o->target, &err) || !take_create_options(o, c, &err) ||
         !image_create_set_size(c, (uint64_t)bytes, &err)) {
         img_report(err, "%s", "");
         return false;
@@ -265,6 +273,7 @@ static int64_t coroutine_fn open_all(const Convert *o, BlockBackend **sources)
         ImageSpec spec = img_spec(&o->common, o->sources[i], false);
 
         spec.aio = COPY_AIO;
+        spec.no_share = true;
         if (!img_spec_cache(&spec, o->src_cache, "source cache")) {
             return -1;
         }
@@ -338,42 +347,18 @@ static int coroutine_fn convert(const Convert *o, BlockBackend **sources)
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static bool asks_for_options(const Convert *o)
-{
-    for (guint i = 0; i < o->texts->len; i++) {
-        if (strcmp(o->texts->pdata[i], "help") == 0 || strcmp(o->texts->pdata[i], "?") == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int print_options(const char *format)
-{
-    GError *err = NULL;
-    g_autoptr(ImageCreate) c = image_create_new(format, &err);
-    g_autofree char *text = c ? image_create_help(c) : NULL;
-
-    if (!c) {
-        return img_report(err, "%s", "");
-    }
-    printf("Supported %s options:\n%s\n", format, text);
-    return EXIT_SUCCESS;
-}
-
 int coroutine_fn img_co_convert(int argc, char **argv)
 {
     g_autoptr(GPtrArray) texts = g_ptr_array_new();
     Convert o = {.texts = texts, .sparse = SPARSE_DEFAULT, .workers = 8};
     g_autofree BlockBackend **sources = NULL;
-    bool ok = parse(argc, argv, &o);
     int status;
 
-    if (asks_for_options(&o)) {
-        return print_options(o.out_format ? o.out_format : "raw");
-    }
-    if (!ok) {
+    if (!parse(argc, argv, &o)) {
         return EXIT_FAILURE;
+    }
+    if (img_asks_for_options(texts)) {
+        return img_print_options(o.out_format ? o.out_format : "raw", o.target);
     }
     sources = g_new0(BlockBackend *, (size_t)o.n_sources);
     status = convert(&o, sources);

@@ -36,7 +36,7 @@ static void parse(int argc, char **argv, Create *o)
             o->backing = optarg;
             break;
         case 'o':
-            g_ptr_array_add(o->texts, optarg);
+            img_take_options(o->texts, optarg);
             break;
         case 'u':
             o->unsafe = true;
@@ -45,41 +45,12 @@ static void parse(int argc, char **argv, Create *o)
     }
     o->filename = optind < argc ? argv[optind++] : NULL;
     o->size = optind < argc ? argv[optind++] : NULL;
+    if (o->common.image_opts) {
+        img_usage("unrecognized option '%s'", "--image-opts");
+    }
     if (optind < argc) {
         img_usage("Unexpected argument: %s", argv[optind]);
     }
-}
-
-static bool is_help(const char *text)
-{
-    g_auto(GStrv) items = g_strsplit(text, ",", -1);
-
-    return g_strv_contains((const char *const *)items, "help") ||
-           g_strv_contains((const char *const *)items, "?");
-}
-
-static bool wants_help(const Create *o)
-{
-    for (guint i = 0; i < o->texts->len; i++) {
-        if (is_help(o->texts->pdata[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int print_options(const char *format)
-{
-    GError *err = NULL;
-    g_autoptr(ImageCreate) c = image_create_new(format, &err);
-    g_autofree char *text = NULL;
-
-    if (!c) {
-        return img_report(err, "%s", "");
-    }
-    text = image_create_help(c);
-    printf("Supported %s options:\n%s\n", format, text);
-    return EXIT_SUCCESS;
 }
 
 static bool take_options(const Create *o, ImageCreate *c, GError **errp)
@@ -90,7 +61,8 @@ static bool take_options(const Create *o, ImageCreate *c, GError **errp)
         }
     }
     if ((o->backing || o->backing_format) && !image_create_has_option(c, "backing_file")) {
-        return fail(errp, "Backing file not supported for file format '%s'", o->common.format);
+        return fail(errp, "Backing file %snot supported for file format '%s'",
+                    o->backing ? "" : "format ", o->common.format);
     }
     return (!o->backing || image_create_set(c, "backing_file", o->backing, errp)) &&
            (!o->backing_format || image_create_set(c, "backing_fmt", o->backing_format, errp));
@@ -139,8 +111,11 @@ static bool coroutine_fn check_backing(const Create *o, ImageCreate *c, GError *
     const char *backing = image_create_get(c, "backing_file");
     const char *format = image_create_get(c, "backing_fmt");
 
-    if (!backing || !*backing) {
+    if (!backing) {
         return true;
+    }
+    if (!*backing) {
+        return fail(errp, "Expected backing file name, got empty string");
     }
     if (strcmp(backing, o->filename) == 0) {
         return fail(errp,
@@ -148,6 +123,9 @@ static bool coroutine_fn check_backing(const Create *o, ImageCreate *c, GError *
     }
     if (format && !driver_find(format)) {
         return fail(errp, "Unknown driver '%s'\nCould not open backing image.", format);
+    }
+    if (o->unsafe && !format) {
+        return fail(errp, "Backing file specified without backing format");
     }
     return o->unsafe || look_at_backing(o, c, errp);
 }
@@ -157,7 +135,7 @@ static bool coroutine_fn create(const Create *o, GError **errp)
     g_autoptr(ImageCreate) c = image_create_new(o->common.format, errp);
     uint64_t size;
 
-    if (!c || !take_options(o, c, errp)) {
+    if (!c || !image_create_check_name(o->filename, errp) || !take_options(o, c, errp)) {
         return false;
     }
     if (o->size && image_create_size(c, &size)) {
@@ -193,8 +171,8 @@ int coroutine_fn img_co_create(int argc, char **argv)
     GError *err = NULL;
 
     parse(argc, argv, &o);
-    if (wants_help(&o)) {
-        return print_options(o.common.format);
+    if (img_asks_for_options(texts)) {
+        return img_print_options(o.common.format, o.filename);
     }
     if (!o.filename) {
         img_usage("Expecting image file name");

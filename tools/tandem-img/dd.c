@@ -99,7 +99,7 @@ static int coroutine_fn dd(const Dd *o, BlockBackend *in)
     };
     int r;
 
-    if (o->skip > 0 && skip >= length) {
+    if (o->skip > 0 && o->skip > length / o->block) {
         img_error("%s: cannot skip to specified offset", o->in);
     }
     copy.dst = make_output(o, copy.bytes);

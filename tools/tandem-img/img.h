@@ -40,6 +40,7 @@ enum {
 typedef struct Common {
     const char *format, *output_format, *cache, *src_cache;
     bool image_opts, force_share, quiet, progress, json;
+    int failure; /* exit status for what contradicts itself; 0: 1 */
 } Common;
 
 #define COMMON_LONG                                                                                \
@@ -77,6 +78,13 @@ void img_error(const char *fmt, ...) PRINTF(1, 2);
 /** img_report() - "tandem-img: PREFIX: message"; frees @err; returns 1 */
 int img_report(GError *err, const char *prefix_fmt, ...) PRINTF(2, 3);
 void NORETURN img_usage(const char *fmt, ...) PRINTF(1, 2);
+
+/** img_take_options() - the text of one -o; exits if it cannot be one */
+void img_take_options(GPtrArray *texts, char *text);
+/** img_asks_for_options() - is "help" or "?" among the texts of -o? */
+bool img_asks_for_options(const GPtrArray *texts);
+/** img_print_options() - what -o takes for images of @format, with @filename also for its file */
+int img_print_options(const char *format, const char *filename);
 
 /* --- progress --- */
 void progress_start(bool on, int64_t total);

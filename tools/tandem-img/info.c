@@ -108,9 +108,6 @@ static json_t *to_json(const ImageInfo *i)
     json_t *o = image_info_to_json(i);
 
     json_object_del(o, "backing-image");
-    if (!json_object_get(o, "dirty-flag")) {
-        json_object_set_new(o, "dirty-flag", json_false());
-    }
     return o;
 }
 

@@ -136,6 +136,9 @@ static int coroutine_fn map(Map *o)
     if (o->length >= 0 && o->length < end - o->start) {
         end = o->start + o->length;
     }
+    if (o->start >= end && o->common.json) {
+        return print_run(o, &(Run){.start = o->start}) ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
     for (int64_t at = o->start; at < end; at = next.start + next.length) {
         r = ask(o->be, at, end - at, &next);
         if (r < 0) {

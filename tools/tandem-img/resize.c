@@ -70,11 +70,11 @@ static bool target_size(const Resize *o, int64_t old, int64_t *ret)
     bool plus = o->size[0] == '+', minus = o->size[0] == '-';
     int64_t n = o->number;
 
-    if ((plus && n > BLOCK_MAX_LENGTH - old) || n > BLOCK_MAX_LENGTH) {
-        img_error("New image size is too large");
-        return false;
+    if (n > INT64_MAX - old) {
+        *ret = 0; /* what does not fit comes out below zero elsewhere */
+    } else {
+        *ret = plus ? old + n : minus ? old - n : n;
     }
-    *ret = plus ? old + n : minus ? old - n : n;
     if (*ret <= 0) {
         img_error("New image size must be positive");
         return false;

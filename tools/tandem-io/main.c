@@ -103,6 +103,8 @@ static bool take_mode(ImageSpec *spec, int opt, const char *arg, GError **errp)
         return image_discard_parse(arg, spec) || fail(errp, "Invalid discard option: %s", arg);
     case 'i':
         return image_aio_parse(arg, spec) || fail(errp, "Invalid aio option: %s", arg);
+    case 'm':
+        return true; /* requests may be misaligned whatever the cache mode */
     case 's':
         return fail(errp, "Option '-s' (snapshot) is not supported");
     case 'C':
@@ -140,6 +142,9 @@ static int coroutine_fn open_co(IoCmd *io, int argc, char **argv)
         }
     }
     path = optind < argc ? argv[optind++] : NULL;
+    if (io_cmd_backend(io)) {
+        return open_image(io, &spec) ? 0 : -EINVAL; /* refused */
+    }
     if (optind < argc || (!path && !options)) {
         return io_cmd_usage(io, "open");
     }
@@ -161,7 +166,7 @@ static const IoCommand tool_commands[] = {
      " -t, -- cache mode\n"
      " -d, -- discard mode: ignore, unmap\n"
      " -o, -- options of the driver\n"},
-    {"quit", "q", quit_co, 0, 0, true, 0, NULL, "exit the program", NULL},
+    {"quit", "q", quit_co, 0, -1, true, 0, NULL, "exit the program", NULL},
 };
 
 /* --- lines --- */
@@ -242,7 +247,7 @@ enum {
     OPT_IMAGE_OPTS,
 };
 
-static void NORETURN print_help(void)
+static void NORETURN print_help(int status)
 {
     printf("Usage: " PROGRAM " [OPTIONS]... [-c STRING]... [file]\n"
            "Disk exerciser\n"
@@ -263,7 +268,7 @@ static void NORETURN print_help(void)
            "  -V, --version            print the version and exit\n"
            "\n"
            "See '" PROGRAM " -c help' for the commands.\n");
-    exit(EXIT_SUCCESS);
+    exit(status);
 }
 
 static const struct option long_options[] = {
@@ -298,7 +303,7 @@ static void take_option(Tool *t, int opt)
 
     switch (opt) {
     case 'h':
-        print_help();
+        print_help(EXIT_SUCCESS);
     case 'V':
         printf(PROGRAM " version %s\n", TANDEM_VERSION);
         exit(EXIT_SUCCESS);
@@ -320,10 +325,12 @@ static void take_option(Tool *t, int opt)
         }
         return;
     case OPT_OBJECT:
-        die("Option '%s' is not supported", "--object");
+        if (!image_object_take(optarg, &err)) {
+            die("%s", err->message);
+        }
+        return;
     case '?':
-        fprintf(stderr, "Try '" PROGRAM " --help' for more information\n");
-        exit(EXIT_FAILURE);
+        print_help(EXIT_FAILURE);
     }
     if (!take_mode(&t->spec, opt, optarg, &err)) {
         die("%s", err->message);
@@ -338,8 +345,7 @@ static void parse(int argc, char **argv, Tool *t)
         take_option(t, opt);
     }
     if (argc - optind > 1) {
-        fprintf(stderr, "Try '" PROGRAM " --help' for more information\n");
-        exit(EXIT_FAILURE);
+        print_help(EXIT_FAILURE);
     }
     if (t->spec.format && t->spec.image_opts) {
         die("%s", "--image-opts and -f are mutually exclusive");
