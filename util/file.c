@@ -71,10 +71,17 @@ IoFile *io_file_new(int fd, IoEngine engine, GError **errp)
         g_free(f);
         return NULL;
     }
-    if (engine == IO_ENGINE_AUTO && f->engine != FILE_ENGINE_INLINE) {
-        file_inline_init(f);
+    if (engine == IO_ENGINE_AUTO) {
+        io_file_allow_inline(f);
     }
     return f;
+}
+
+void io_file_allow_inline(IoFile *f)
+{
+    if (f->engine != FILE_ENGINE_INLINE) {
+        file_inline_init(f);
+    }
 }
 
 void io_file_free(IoFile *f)

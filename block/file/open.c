@@ -140,6 +140,7 @@ file_co_handle_new(int fd, HandleWish wish, IoEngine engine, mode_t type, GError
         g_free(h);
         return NULL;
     }
+    io_file_allow_inline(h->io); /* "aio" says who waits for what has to be waited for */
     return h;
 }
 

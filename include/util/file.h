@@ -28,6 +28,8 @@ typedef struct IoFile IoFile;
  * Owns @fd from here on, also on failure. Fails when the engine is not there.
  */
 IoFile *io_file_new(int fd, IoEngine engine, GError **errp);
+/** io_file_allow_inline() - make calls that will not wait at once, whatever the engine */
+void io_file_allow_inline(IoFile *f);
 /** io_file_free() - no operation in flight (asserted); closes the descriptor */
 void io_file_free(IoFile *f);
 int io_file_fd(const IoFile *f);
