@@ -74,8 +74,9 @@ static int coroutine_fn null_co_block_status(BlockNode *node, bool want_zero, in
 {
     const NullState *s = node->state;
 
+    /* What reads as anything is neither data nor zeroes. */
     *ret = (BlockStatus){
-        .flags = STATUS_OFFSET_VALID | (s->read_zeroes ? STATUS_ZERO : STATUS_DATA),
+        .flags = STATUS_OFFSET_VALID | (s->read_zeroes ? STATUS_ZERO : 0),
         .bytes = bytes,
         .map = offset,
         .file = node,

@@ -19,7 +19,8 @@ static void status_of_extent(const Qcow2 *q, const Qcow2Extent *e, BlockStatus *
         ret->flags = STATUS_ZERO | STATUS_OFFSET_VALID | STATUS_ALLOCATED;
         break;
     case QCOW2_DATA:
-        ret->flags = STATUS_DATA | STATUS_OFFSET_VALID | STATUS_ALLOCATED;
+        /* A cluster that was written in part, or preallocated, may be a hole of the file. */
+        ret->flags = STATUS_DATA | STATUS_OFFSET_VALID | STATUS_ALLOCATED | STATUS_RECURSE;
         break;
     }
     if (ret->flags & STATUS_OFFSET_VALID) {

@@ -1100,9 +1100,6 @@ EXCUSES = [
     Excuse('compare -s base compressed', 'out status',
            'where data are stored is no part of what is compared'),
     # To be had.
-    Excuse(r'^img map (?!-f|missing|dir|old|x)', 'out',
-           'holes of the file inside clusters that are allocated are told as data'),
-    Excuse('map .*null-co', 'out', 'null-co has data, QEMU knows nothing of its'),
     Excuse('map --output=json compressed', 'out', '"compressed" as in 8.2'),
     Excuse('create --image-opts', 'err', 'create has no such option'),
     Excuse('id=1s', ALL, 'the id of a secret is not looked at'),

@@ -101,6 +101,9 @@ static int coroutine_fn ask(BlockBackend *be, int64_t at, int64_t bytes, Run *re
     if (is_past_a_layer(&s, at)) {
         s.flags &= ~(unsigned)STATUS_ALLOCATED;
     }
+    if (!(s.flags & STATUS_ALLOCATED)) { /* in no image, so nowhere */
+        s.flags &= ~(unsigned)STATUS_OFFSET_VALID;
+    }
     if (!(s.flags & STATUS_ALLOCATED) && depth > 0) {
         depth--; /* passed all images: what is in none counts as the bottom's */
     }
