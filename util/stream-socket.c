@@ -200,7 +200,7 @@ Stream *stream_from_fd(int fd, GError **errp)
         }
         return NULL;
     }
-    sock = g_new(SocketStream, 1);
+    sock = g_new0(SocketStream, 1);
     stream_init(&sock->stream, &socket_ops, peer_name_of(fd));
     sock->fd = fd;
     sock->lfd = lfd;
