@@ -2,8 +2,8 @@
 /*
  * Changing what a node is as a whole: its length, or to have no content.
  *
- * The driver keeps node->length true. Growing an overlay under which a longer
- * backing file lies must not uncover that file's data: what is new reads zero.
+ * The driver keeps node->length true, and what is new reads as zeroes from the
+ * moment at which it is part of that.
  */
 #include "io-internal.h"
 
@@ -19,15 +19,6 @@ static bool coroutine_fn resize(BlockNode *node, int64_t length, bool exact,
     ok = node->drv->co_truncate(node, length, exact, prealloc, flags, errp);
     node_request_end(node);
     return ok;
-}
-
-/* Backing data that a longer node would show at [@old, @length). */
-static int64_t uncovered_bytes(BlockNode *node, int64_t old, int64_t length)
-{
-    BlockNode *below = node->backing ? node->backing->node : NULL;
-    int64_t end = below ? MIN(node_length(below), length) : 0;
-
-    return MAX(end - old, 0);
 }
 
 /* Tell the users of @node, and of the filters above that have no length of their own. */
@@ -49,7 +40,6 @@ static void notify_resized(BlockNode *node)
 bool coroutine_fn io_co_truncate(BlockNode *node, int64_t length, bool exact,
                                  BlockPreallocMode prealloc, ReqFlags flags, GError **errp)
 {
-    int64_t old, uncovered;
     bool ok;
 
     while (!node->drv->co_truncate && node->drv->is_filter && node->file) {
@@ -65,22 +55,12 @@ bool coroutine_fn io_co_truncate(BlockNode *node, int64_t length, bool exact,
         return fail(errp, "Required too big image size, it must be not greater than %lld",
                     (long long)BLOCK_MAX_LENGTH);
     }
-    old = node_length(node);
     ok = resize(node, length, exact, prealloc, flags, errp);
     node->write_gen++;
-    if (!ok) {
-        return false;
+    if (ok) {
+        notify_resized(node);
     }
-    notify_resized(node);
-    uncovered = uncovered_bytes(node, old, length);
-    if (uncovered > 0) {
-        int r = io_co_pwrite_zeroes(node, (IoRights){0}, old, uncovered, 0);
-
-        if (r < 0) {
-            return fail_errno(errp, -r, "Could not clear the new part of '%s'", node->node_name);
-        }
-    }
-    return true;
+    return ok;
 }
 
 int coroutine_fn node_co_make_empty(BlockNode *node)

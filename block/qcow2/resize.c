@@ -3,8 +3,10 @@
  * Changing the length, and giving ranges host clusters in advance.
  *
  * Growing may need a larger L1 table: written elsewhere, then one header write
- * (R6). Shrinking drops what lies behind the new end first, so that the header
- * never promises less than the tables hold.
+ * (R6). What a longer backing file would show in the new part is hidden before
+ * the length tells anybody of it: who hears of it may write there at once.
+ * Shrinking drops what lies behind the new end first, so that the header never
+ * promises less than the tables hold.
  */
 #include "qcow2.h"
 #include "scratch.h"
@@ -101,6 +103,51 @@ static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
     return r;
 }
 
+/* As data: parts of clusters, and images without zero clusters. */
+static int coroutine_fn write_zeroes(Qcow2 *q, uint64_t from, uint64_t to)
+{
+    uint64_t most = MIN(to - from, MiB);
+    uint8_t *zeroes = buf_try_alloc(most);
+    int r = zeroes ? 0 : -ENOMEM;
+
+    if (zeroes) {
+        memset(zeroes, 0, most);
+    }
+    while (from < to && r == 0) {
+        uint64_t n = MIN(to - from, most);
+        struct iovec v;
+
+        r = qcow2_co_pwritev(q->node, (int64_t)from, iov_one(&v, zeroes, n), 0);
+        from += n;
+    }
+    if (zeroes) {
+        buf_free(zeroes, most);
+    }
+    return r;
+}
+
+/* What the backing file has between the end and @size shall not be seen there. */
+static int coroutine_fn hide_backing(Qcow2 *q, uint64_t size)
+{
+    uint64_t from = q->h.size, end = MIN(qcow2_backing_bytes(q), size);
+    uint64_t whole = ALIGN_UP(from, q->cluster_size), whole_end = ALIGN_UP(end, q->cluster_size);
+    int r = 0;
+
+    if (end <= from) {
+        return 0;
+    }
+    if (q->h.version < 3) {
+        return write_zeroes(q, from, end);
+    }
+    if (whole > from) {
+        r = write_zeroes(q, from, whole);
+    }
+    if (r == 0 && whole_end > whole) {
+        r = qcow2_co_drop(q, whole, whole_end - whole, QCOW2_DROP_ZERO);
+    }
+    return r;
+}
+
 static bool coroutine_fn grow(Qcow2 *q, uint64_t size, GError **errp)
 {
     uint64_t need = DIV_ROUND_UP(size, UINT64_C(1) << (q->cluster_bits + q->l2_bits));
@@ -113,6 +160,12 @@ static bool coroutine_fn grow(Qcow2 *q, uint64_t size, GError **errp)
         r = grow_l1(q, need);
     }
     if (r == 0) {
+        r = hide_backing(q, size);
+    }
+    if (r == 0) {
+        r = qcow2_co_commit(q); /* no crash shows it either */
+    }
+    if (r == 0) {
         r = write_size(q, size);
     }
     return r == 0 || fail_errno(errp, -r, "Could not grow the image");
@@ -121,29 +174,19 @@ static bool coroutine_fn grow(Qcow2 *q, uint64_t size, GError **errp)
 /* The rest of the last cluster shall read as zeroes if the image grows again. */
 static int coroutine_fn clear_last_cluster(Qcow2 *q, uint64_t size)
 {
-    uint64_t bytes = ALIGN_UP(size, q->cluster_size) - size;
-    struct iovec v;
+    uint64_t end = MIN(ALIGN_UP(size, q->cluster_size), q->h.size);
     Qcow2Extent e;
-    uint8_t *zeroes;
     int r;
 
-    bytes = MIN(bytes, q->h.size - size);
-    if (bytes == 0) {
+    if (end == size) {
         return 0;
     }
-    r = qcow2_co_map(q, size, bytes, &e);
+    r = qcow2_co_map(q, size, end - size, &e);
     if (r < 0 || e.type == QCOW2_UNALLOCATED || e.type == QCOW2_ZERO_PLAIN ||
         e.type == QCOW2_ZERO_ALLOC) {
         return r;
     }
-    zeroes = buf_try_alloc(bytes);
-    if (!zeroes) {
-        return -ENOMEM;
-    }
-    memset(zeroes, 0, bytes);
-    r = qcow2_co_pwritev(q->node, (int64_t)size, iov_one(&v, zeroes, bytes), 0);
-    buf_free(zeroes, bytes);
-    return r;
+    return write_zeroes(q, size, end);
 }
 
 static bool coroutine_fn shrink(Qcow2 *q, uint64_t size, GError **errp)
@@ -253,7 +296,7 @@ int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t from, uint64_t to, Bloc
 
         r = qcow2_co_map(q, at, left, &e);
         n = e.bytes;
-        if (r == 0 && e.type == QCOW2_UNALLOCATED) {
+        if (r == 0 && (e.type == QCOW2_UNALLOCATED || e.type == QCOW2_ZERO_PLAIN)) {
             r = preallocate_run(q, at, e.bytes >> q->cluster_bits, mode, &n);
         }
         at += n;

@@ -76,6 +76,7 @@ struct BlockDriver {
                                             int64_t dst_offset, int64_t bytes, ReqFlags flags);
 
     /* --- size and content --- */
+    /* Sets node->length, once what is new reads as zeroes, whatever a backing file has there. */
     bool (*coroutine_ptr co_truncate)(BlockNode *node, int64_t length, bool exact,
                                       BlockPreallocMode prealloc, ReqFlags flags, GError **errp);
     bool (*coroutine_ptr co_refresh_length)(BlockNode *node, GError **errp); /* writes length */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qcow2 images through a backend: what is written is read, and the image stays sound. */
 #include "qcow2-disk.h"
+#include "util/buf.h"
+#include "util/sync.h"
 #include "vtest.h"
 
 #include <glib/gstdio.h>
@@ -139,6 +141,89 @@ static void coroutine_fn test_discard_frees_after_flush(void)
     memdisk_free(disk);
 }
 VTEST("/qcow2/io/discard", test_discard_frees_after_flush)
+
+/* --- growing over a longer backing file --- */
+
+/* Whoever is told of the new length may use it at once. */
+typedef struct Grown {
+    BlockBackend *be;
+    CoGroup writes;
+    int64_t at;
+} Grown;
+
+static int coroutine_fn write_new_part(void *opaque)
+{
+    const Grown *g = opaque;
+    uint8_t buf[4096], now[4096];
+
+    g_assert_cmpint(backend_co_pread(g->be, g->at, now, sizeof(now)), ==, 0);
+    g_assert_true(buf_is_zero(now, sizeof(now)));
+    memset(buf, 0x99, sizeof(buf));
+    return backend_co_pwrite(g->be, g->at, buf, sizeof(buf), 0);
+}
+
+static void grown(void *opaque)
+{
+    Grown *g = opaque;
+
+    co_group_spawn(&g->writes, write_new_part, g);
+}
+
+static void coroutine_fn grow_in_use(bool v2, BlockPreallocMode mode, int64_t from, int64_t to,
+                                     int64_t base_length)
+{
+    static const BackendOps ops = {.resized = grown};
+    static const PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
+    Memdisk *below = memdisk_new(&(MemdiskOptions){.latency_ns = 1000}), *above = new_disk();
+    Grown g = {.at = from};
+    GError *err = NULL;
+    Qcow2Disk b, a;
+
+    create(below, base_length, 16, false);
+    create(above, from, 16, v2);
+    b = qcow2_disk_open(below, "base", "");
+    write_byte(&b, 0, base_length, 0x66);
+    a = qcow2_disk_open(above, "top", ",\"backing\":\"base\"");
+    g.be = backend_new(NULL, perm, &ops, &g, &err);
+    g_assert_no_error(err);
+    g_assert_true(backend_co_insert(g.be, a.node, &err));
+
+    backend_co_truncate(a.be, to, true, mode, 0, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(co_group_wait(&g.writes), ==, 0);
+    assert_byte(&a, 0, from, 0x66);
+    assert_byte(&a, from, 4096, 0x99);
+    assert_byte(&a, from + 4096, to - from - 4096, 0);
+    if (mode != BLOCK_PREALLOC_OFF) {
+        BlockStatus st;
+
+        g_assert_cmpint(node_co_block_status(a.node, false, from, to - from, &st), ==, 0);
+        g_assert_cmpint(st.bytes, ==, to - from);
+        g_assert_true(st.flags & STATUS_OFFSET_VALID);
+    }
+    backend_co_free(g.be);
+    qcow2_disk_assert_clean(&a);
+    qcow2_disk_close(&a);
+    qcow2_disk_close(&b);
+    memdisk_free(above);
+    memdisk_free(below);
+}
+
+static void coroutine_fn test_grow_in_use(void)
+{
+    static const BlockPreallocMode modes[] = {BLOCK_PREALLOC_OFF, BLOCK_PREALLOC_METADATA,
+                                              BLOCK_PREALLOC_FULL};
+
+    for (int v2 = 0; v2 < 2; v2++) {
+        for (size_t m = 0; m < G_N_ELEMENTS(modes); m++) {
+            grow_in_use(v2, modes[m], 64 * KiB, 2 * MiB, MiB);
+            grow_in_use(v2, modes[m], 64 * KiB + 1536, MiB, 2 * MiB);
+            grow_in_use(v2, modes[m], 64 * KiB + 1536, 64 * KiB + 8192, MiB);
+            grow_in_use(v2, modes[m], 64 * KiB, MiB, 64 * KiB + 512);
+        }
+    }
+}
+VTEST("/qcow2/io/grow-in-use", test_grow_in_use)
 
 /* --- emptying --- */
 
