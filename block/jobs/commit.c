@@ -84,6 +84,7 @@ commit_co_start(const JobOptions *o, const CommitOptions *co, BlockNode *top, Bl
     Mirror m = {
         .co_must_copy = commit_co_must_copy,
         .write_blocking = true,
+        .target_is_base = true,
         .auto_complete = co->auto_complete,
         .flush_copies = co->top_is_volatile,
         .on_source_error = co->on_error,

@@ -116,6 +116,19 @@ mirror_check(const MirrorOptions *o, BlockNode *source, BlockNode *target, GErro
            mirror_job_check_policy(o->on_target_error, errp);
 }
 
+/* What reads through an overlay must not change below it. */
+static bool
+mirror_check_target(const BlockNode *target, GError **errp)
+{
+    for (const BlockChild *c = target->first_parent; c; c = c->next_parent) {
+        if (c->role & CHILD_COW) {
+            return fail(errp, "Node '%s' is busy: node is used as backing hd of '%s'",
+                        target->node_name, c->parent->node_name);
+        }
+    }
+    return true;
+}
+
 Job *coroutine_fn
 mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
                 BlockNode *target, GError **errp)
@@ -133,7 +146,8 @@ mirror_co_start(const JobOptions *o, const MirrorOptions *mo, BlockNode *source,
 
     if (!mirror_check(mo, source, target, errp) ||
         !job_may_use(o, source, BLOCK_OP_MIRROR_SOURCE, errp) ||
-        !job_may_use(o, target, BLOCK_OP_MIRROR_TARGET, errp)) {
+        !job_may_use(o, target, BLOCK_OP_MIRROR_TARGET, errp) ||
+        !mirror_check_target(target, errp)) {
         return NULL;
     }
     return mirror_job_co_start(&mirror_job_driver, o, &s, source, target,

@@ -474,13 +474,26 @@ static const BackendOps mirror_backend_ops = {
     .drained_end = mirror_drained_end,
 };
 
+/*
+ * What a target shows until the end is neither its old content nor the source's,
+ * so nobody else may rely on it; but a base shows nothing that its users do not
+ * see above it.
+ */
+static Perm
+mirror_target_share(const Mirror *m)
+{
+    Perm share = PERM_ALL & ~PERM_RESIZE;
+
+    return m->target_is_base ? share : share & ~PERM_CONSISTENT_READ;
+}
+
 static bool coroutine_fn
 mirror_co_attach(Mirror *m, BlockNode *source, BlockNode *target, GError **errp)
 {
     m->source = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ, PERM_ALL & ~PERM_RESIZE},
                             &mirror_backend_ops, m, errp);
     m->target = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE,
-                                             PERM_ALL & ~PERM_RESIZE},
+                                             mirror_target_share(m)},
                             &mirror_backend_ops, m, errp);
     return m->source && m->target && backend_co_insert(m->source, source, errp) &&
            backend_co_insert(m->target, target, errp);

@@ -40,6 +40,7 @@ typedef struct Mirror {
     MirrorMustCopyFn *coroutine_ptr co_must_copy;
     BlockdevOnError on_source_error, on_target_error;
     bool write_blocking;
+    bool target_is_base;    /* it lies below the source: others may read it meanwhile */
     bool flush_copies;      /* M5 */
     bool auto_complete;     /* switch to the target once converged, without being told */
 

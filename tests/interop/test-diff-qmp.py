@@ -112,6 +112,8 @@ class Side:
     def mask_text(self, text):
         if text.startswith('json:{'):
             text = 'json:' + json.dumps(json.loads(text[5:]), sort_keys=True)
+        # In conflicts ours names the jobs and exports that are only "unnamed" in QEMU's words.
+        text = re.sub(r"(block job|export) '[^']*' \(uses", 'an unnamed block device (uses', text)
         return re.sub(r'#block\d+', '#block', text)
 
     def mask(self, value, key=''):
@@ -378,6 +380,18 @@ LISTED = [
                                                             speed=-1),
         c('block-job-set-speed', device='j', speed=1 << 20), c('job-complete', id='j'),
         c('query-jobs'), NODES, c('blockdev-del', node_name='a')]),
+    ('mirror onto what is below', 'qsd', [
+        null('f'), c('blockdev-add', driver='raw', node_name='r', file='f'),
+        c('blockdev-add', driver='raw', node_name='rr', file='r'),
+        c('blockdev-mirror', device='rr', target='f', sync='none', job_id='j'),
+        c('blockdev-mirror', device='rr', target='r', sync='top', job_id='j'),
+        null('a'), c('blockdev-mirror', device='a', target='r', sync='full', job_id='j'),
+        qcow2('b', 'base', read_only=True),
+        c('blockdev-add', driver='qcow2', node_name='t', backing='b',
+          file={'driver': 'file', 'filename': 'top'}),
+        c('blockdev-mirror', device='t', target='b', sync='full', job_id='j'),
+        c('blockdev-mirror', device='t', target='b', sync='none', job_id='j'), NODES,
+        c('query-block-jobs')]),
     ('mirror soft cancel', 'qsd', [
         null('a'), null('b'),
         c('blockdev-mirror', device='a', target='b', sync='full', job_id='j'),
