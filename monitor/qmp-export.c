@@ -51,12 +51,8 @@ bool coroutine_fn qmp_nbd_server_add(const NbdServerAddOptions *args, GError **e
 
 bool coroutine_fn qmp_nbd_server_remove(const QmpNbdServerRemoveArgs *args, GError **errp)
 {
-    const char *id = export_id_of_name(args->name);
-
-    if (!id) {
-        return fail(errp, "Export '%s' is not found", args->name);
-    }
-    return export_co_del(id, args->has_mode ? args->mode : BLOCK_EXPORT_REMOVE_MODE_SAFE, errp);
+    return export_co_del(args->name, args->has_mode ? args->mode : BLOCK_EXPORT_REMOVE_MODE_SAFE,
+                         errp);
 }
 
 bool coroutine_fn qmp_block_export_add(const BlockExportOptions *args, GError **errp)

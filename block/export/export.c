@@ -154,18 +154,6 @@ static BlockExport *find_export(const char *id)
     return NULL;
 }
 
-const char *export_id_of_name(const char *name)
-{
-    for (GList *l = all_exports; l; l = l->next) {
-        BlockExport *e = l->data;
-
-        if (!e->shutting_down && strcmp(e->nbd->name, name) == 0) {
-            return e->id;
-        }
-    }
-    return NULL;
-}
-
 BlockBackend *export_backend(const char *id)
 {
     BlockExport *e = find_export(id);

@@ -53,9 +53,6 @@ bool coroutine_fn export_co_del(const char *id, BlockExportRemoveMode mode, GErr
 /** export_co_del_all() - hard, and wait until all are gone; stops the NBD server too */
 void coroutine_fn export_co_del_all(void);
 
-/** export_id_of_name() - id of the NBD export called @name, NULL if there is none. Borrowed. */
-const char *export_id_of_name(const char *name);
-
 /** export_backend() - through which the clients of export @id make their requests, or NULL */
 BlockBackend *export_backend(const char *id);
 

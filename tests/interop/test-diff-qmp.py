@@ -277,6 +277,17 @@ LISTED = [
         c('nbd-server-remove', name='n', mode='foo'), c('nbd-server-remove', name='n'), EXPORTS,
         c('nbd-server-add', device='n', name='x', description='d'), EXPORTS,
         c('nbd-server-stop'), EXPORTS]),
+    ('removed by id', 'qsd', [
+        null('n'), null('m'), unix_server(),
+        c('block-export-add', type='nbd', id='e', node_name='n', name='x'),
+        c('nbd-server-remove', name='x'), c('nbd-server-remove', name='n'),
+        c('nbd-server-remove', name='e'), EXPORTS,
+        c('block-export-add', type='nbd', id='e', node_name='n', name='f'),
+        c('block-export-add', type='nbd', id='f', node_name='m', name='e'),
+        c('nbd-server-remove', name='e'), EXPORTS, c('nbd-server-remove', name='f', mode='hard'),
+        c('nbd-server-add', device='n', name='x'), c('nbd-server-remove', name='n'),
+        c('block-export-del', id='n'), c('block-export-del', id='x'), EXPORTS,
+        c('nbd-server-stop')]),
     ('reopen', 'qsd', [
         c('blockdev-reopen'), c('blockdev-reopen', options=5),
         qcow2('q', 'base'), fil('f', 'raw'),
@@ -569,7 +580,7 @@ class Random:
                       writable=r.random() < .5),
             lambda: c('block-export-del', id=r.choice(['e0', 'e1'])),
             lambda: c('nbd-server-add', device=n(), writable=r.random() < .5),
-            lambda: c('nbd-server-remove', name=r.choice(['none', 'e2'])),
+            lambda: c('nbd-server-remove', name=r.choice(['none', 'e0', 'e1', n()])),
             lambda: EXPORTS, lambda: NODES, lambda: c('query-jobs'),
             lambda: c('block_resize', node_name=n(), size=r.choice([512, 1 << 20, 8 << 20])),
         ]
