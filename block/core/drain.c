@@ -245,3 +245,12 @@ void node_cancel_in_flight(BlockNode *node)
 {
     cancel_below(node, graph_walk_begin());
 }
+
+BlockNode *node_next_with_peer(BlockNode *node)
+{
+    node = node ? node->p->next : node_first_any();
+    while (node && !node->drv->cancel_in_flight) {
+        node = node->p->next;
+    }
+    return node;
+}

@@ -307,16 +307,21 @@ static GQueue opening; /* of NbdClient, while nbd_client_co_open() waits */
 static void stop_trying(NbdClient *c)
 {
     c->closing = true;
+    co_queue_wake_all(&c->kick);
     stream_cancel(&c->cancel);
     if (c->trying) {
         stream_shutdown(c->trying);
     }
 }
 
-void nbd_client_cancel_opens(void)
+void nbd_client_cancel_open(const void *opaque)
 {
     for (GList *l = opening.head; l; l = l->next) {
-        stop_trying(l->data);
+        NbdClient *c = l->data;
+
+        if (c->opaque == opaque) {
+            stop_trying(c);
+        }
     }
 }
 
@@ -337,15 +342,16 @@ NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **e
         if (c->link) {
             g_queue_remove(&opening, c);
             c->closing = false; /* told too late: it is open */
+            c->cancel = (StreamCancel){0};
             return c;
         }
-        if (c->closing || !can_dial_again(c) || loop_now_ns() + BACKOFF_MIN_NS > until_ns) {
+        c->pause_ns = BACKOFF_MIN_NS;
+        if (!can_dial_again(c) || loop_now_ns() + BACKOFF_MIN_NS > until_ns || !pause_between(c)) {
             g_queue_remove(&opening, c);
             g_propagate_error(errp, g_steal_pointer(&err));
             client_free(c);
             return NULL;
         }
-        co_sleep_ns(BACKOFF_MIN_NS);
     }
 }
 
@@ -354,7 +360,6 @@ void coroutine_fn nbd_client_co_close(NbdClient *c)
     assert(c->calls == 0 && !c->closing);
     timer_cancel(&c->delay);
     stop_trying(c);
-    co_queue_wake_all(&c->kick);
     while (c->reconnecting) {
         co_queue_wait(&c->changed);
     }
@@ -370,8 +375,8 @@ void nbd_client_give_up(NbdClient *c)
     if (c->link) {
         c->give_up = true;
         nbd_link_shutdown(c->link);
-    } else {
-        nbd_client_stop_waiting(c);
+    } else if (c->state == NBD_CLIENT_WAIT) {
+        set_state(c, NBD_CLIENT_NOWAIT, ECANCELED);
     }
 }
 

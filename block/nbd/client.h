@@ -45,6 +45,10 @@ typedef struct NbdClientOptions {
 /** nbd_client_co_open() - connected, or NULL and @errp. Copies what @o points at. */
 NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **errp);
 
+/** nbd_client_cancel_open() - a nbd_client_co_open() with this @opaque in its options that is under
+ * way fails now. Plain. */
+void nbd_client_cancel_open(const void *opaque);
+
 /** nbd_client_co_close() - nobody is inside a call (asserted). Does not wait for the server. */
 void coroutine_fn nbd_client_co_close(NbdClient *c);
 

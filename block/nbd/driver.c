@@ -149,9 +149,11 @@ static void coroutine_fn nbd_co_close(BlockNode *node)
 {
     NbdState *s = node->state;
 
-    if (s->client) {
-        nbd_client_co_close(s->client);
-        s->client = NULL;
+    NbdClient *client = s->client;
+
+    if (client) {
+        s->client = NULL; /* a cancel that comes while it is closed finds nothing to do */
+        nbd_client_co_close(client);
     }
 }
 
@@ -302,6 +304,8 @@ static void nbd_cancel_in_flight(BlockNode *node)
 
     if (s->client) {
         nbd_client_give_up(s->client);
+    } else {
+        nbd_client_cancel_open(node);
     }
 }
 
@@ -326,11 +330,6 @@ bool nbd_client_is_connected(const BlockNode *node)
     const NbdState *s = node->state;
 
     return nbd_client_state(s->client) == NBD_CLIENT_CONNECTED;
-}
-
-void nbd_client_yank(BlockNode *node)
-{
-    nbd_cancel_in_flight(node);
 }
 
 void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque)

@@ -13,9 +13,6 @@ bool nbd_client_is(const BlockNode *node);
 
 bool nbd_client_is_connected(const BlockNode *node);
 
-/** nbd_client_yank() - shut the connection: requests in flight fail at once. Never yields. */
-void nbd_client_yank(BlockNode *node);
-
 /*
  * The link went down (@err: positive errno) or came up again. Plain function,
  * called as soon as the receiving side notices, request or not. With a
@@ -25,10 +22,6 @@ typedef void NbdLinkFn(BlockNode *node, bool up, int err, void *opaque);
 
 /** nbd_client_set_link_callback() - one listener; NULL: none */
 void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque);
-
-/** nbd_client_cancel_opens() - nodes that are being opened and wait for their server fail now,
- * for the end of the program. Plain. */
-void nbd_client_cancel_opens(void);
 
 /** A coroutine_fn: connect to @addr; NULL and @errp */
 typedef Stream *NbdDialFn(const StreamAddr *addr, void *opaque, GError **errp);

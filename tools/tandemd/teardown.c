@@ -6,7 +6,6 @@
 #include "block/blockdev.h"
 #include "block/export.h"
 #include "block/job.h"
-#include "block/nbd-client.h"
 #include "block/node.h"
 #include "monitor/machine.h"
 #include "monitor/monitor.h"
@@ -23,10 +22,9 @@ static LoopTimer impatience;
 static void
 lose_patience(void *opaque)
 {
-    for (BlockNode *n = node_first(); n; n = node_next(n)) {
+    for (BlockNode *n = node_next_with_peer(NULL); n; n = node_next_with_peer(n)) {
         node_cancel_in_flight(n);
     }
-    nbd_client_cancel_opens();
     timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
 }
 
