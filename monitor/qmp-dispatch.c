@@ -32,26 +32,38 @@ json_t *
 qmp_greeting(void)
 {
     g_autoptr(VersionInfo) version = version_info();
+    json_t *capabilities = json_array();
     json_t *qmp = json_object();
     json_t *greeting = json_object();
 
     json_object_set_new(qmp, "version", version_info_to_json(version));
-    json_object_set_new(qmp, "capabilities", json_array());
+    json_array_append_new(capabilities, json_string(qmp_capability_str(QMP_CAPABILITY_OOB)));
+    json_object_set_new(qmp, "capabilities", capabilities);
     json_object_set_new(greeting, "QMP", qmp);
     return greeting;
 }
 
+bool
+qmp_is_oob(const json_t *request, const QmpAgreed *agreed)
+{
+    return agreed->oob && json_object_get(request, "exec-oob");
+}
+
 /* Members of a request, with nothing that does not belong there. */
 static bool
-check_envelope(const json_t *request, GError **errp)
+check_envelope(const json_t *request, const QmpAgreed *agreed, GError **errp)
 {
+    bool oob = qmp_is_oob(request, agreed);
     const char *key;
     json_t *value;
 
+    if (oob && json_object_get(request, "execute")) {
+        return fail(errp, "QMP input member 'execute' clashes with 'exec-oob'");
+    }
     json_object_foreach((json_t *)request, key, value) {
-        if (strcmp(key, "execute") == 0) {
+        if (strcmp(key, "execute") == 0 || (oob && strcmp(key, "exec-oob") == 0)) {
             if (!json_is_string(value)) {
-                return fail(errp, "QMP input member 'execute' must be a string");
+                return fail(errp, "QMP input member '%s' must be a string", key);
             }
         } else if (strcmp(key, "arguments") == 0) {
             if (!json_is_object(value)) {
@@ -61,15 +73,15 @@ check_envelope(const json_t *request, GError **errp)
             return fail(errp, "QMP input member '%s' is unexpected", key);
         }
     }
-    if (!json_object_get(request, "execute")) {
+    if (!oob && !json_object_get(request, "execute")) {
         return fail(errp, "QMP input lacks member 'execute'");
     }
     return true;
 }
 
-/* qmp_capabilities as the first command. We offer no capability. */
+/* qmp_capabilities as the first command. */
 static json_t *
-negotiate(const char *name, const json_t *arguments, bool *negotiated, GError **errp)
+negotiate(const char *name, const json_t *arguments, QmpAgreed *agreed, GError **errp)
 {
     g_autoptr(QmpQmpCapabilitiesArgs) args = NULL;
 
@@ -82,39 +94,40 @@ negotiate(const char *name, const json_t *arguments, bool *negotiated, GError **
     if (!args) {
         return NULL;
     }
-    if (args->n_enable) {
-        fail(errp, "Capability '%s' is not available",
-             qapi_enum_str(&qapi_type_qmp_capability, args->enable[0]));
-        return NULL;
-    }
-    *negotiated = true;
+    agreed->done = true;
+    agreed->oob = args->n_enable > 0; /* there is no other */
     return json_object();
 }
 
 static json_t *coroutine_fn
-execute_co(const json_t *request, bool *negotiated, GError **errp)
+execute_co(const json_t *request, QmpAgreed *agreed, GError **errp)
 {
     const json_t *arguments = json_object_get(request, "arguments");
+    bool oob = qmp_is_oob(request, agreed);
     const QmpCommand *command;
     const char *name;
 
-    if (!check_envelope(request, errp)) {
+    if (!check_envelope(request, agreed, errp)) {
         return NULL;
     }
-    name = json_string_value(json_object_get(request, "execute"));
-    if (!*negotiated) {
-        return negotiate(name, arguments, negotiated, errp);
+    name = json_string_value(json_object_get(request, oob ? "exec-oob" : "execute"));
+    if (!agreed->done) {
+        return negotiate(name, arguments, agreed, errp);
     }
     command = qmp_command_find(name);
     if (!command) {
         fail_class(errp, ERROR_CLASS_COMMAND_NOT_FOUND, "The command %s has not been found", name);
         return NULL;
     }
+    if (oob && !command->allow_oob) {
+        fail(errp, "The command %s does not support OOB", name);
+        return NULL;
+    }
     return qmp_command_run(command, arguments, errp);
 }
 
 json_t *coroutine_fn
-qmp_dispatch_co(const json_t *request, bool *negotiated)
+qmp_dispatch_co(const json_t *request, QmpAgreed *agreed)
 {
     g_autoptr(GError) err = NULL;
     json_t *id, *result, *reply;
@@ -123,7 +136,7 @@ qmp_dispatch_co(const json_t *request, bool *negotiated)
         fail(&err, "QMP input must be a JSON object");
         return qmp_error_reply(err);
     }
-    result = execute_co(request, negotiated, &err);
+    result = execute_co(request, agreed, &err);
     assert(!result == (err != NULL));
     if (result) {
         reply = json_object();

@@ -34,7 +34,7 @@ struct QmpSession {
     Stream *stream;
     JsonFramer *framer;
     bool pretty;
-    bool negotiated;
+    QmpAgreed agreed;
     bool ended; /* the client sends no more; it gets no events either */
     bool dead; /* writing has failed */
     bool executing, writing;
@@ -166,7 +166,7 @@ qmp_sessions_event(const json_t *event)
     for (GList *l = sessions.head; l; l = l->next) {
         QmpSession *s = l->data;
 
-        if (!s->negotiated || s->ended) {
+        if (!s->agreed.done || s->ended) {
             continue;
         }
         if (unread_bytes(s) > EVENT_BYTES_MAX) {
@@ -194,18 +194,23 @@ wait_until_taken(QmpSession *s)
     }
 }
 
+/* @json is what the client sent; NULL: nothing that can be a request, because of @err. */
 static void coroutine_fn
-execute_one(QmpSession *s, const Request *r)
+execute_one(QmpSession *s, const json_t *json, const GError *err)
 {
     json_t *reply;
 
-    if (r->json) {
+    wait_until_taken(s);
+    if (stopped) {
+        return;
+    }
+    if (json) {
         running++;
-        reply = qmp_dispatch_co(r->json, &s->negotiated);
+        reply = qmp_dispatch_co(json, &s->agreed);
         running--;
         co_queue_wake_all(&one_gone);
     } else {
-        reply = qmp_error_reply(r->err);
+        reply = qmp_error_reply(err);
     }
     send_json(s, reply);
     json_decref(reply);
@@ -221,10 +226,7 @@ execute_requests(void *opaque)
         co_queue_wait(&opening);
     }
     while ((r = g_queue_peek_head(&s->requests))) {
-        wait_until_taken(s);
-        if (!stopped) {
-            execute_one(s, r);
-        }
+        execute_one(s, r->json, r->err);
         g_queue_pop_head(&s->requests);
         s->request_bytes -= r->bytes;
         request_free(r);
@@ -270,6 +272,12 @@ take_input(QmpSession *s, const char *buf, size_t n)
         s->frame_bytes += buf - start;
         if (frame == JSON_FRAME_MORE) {
             return;
+        }
+        if (qmp_is_oob(json, &s->agreed)) {
+            s->frame_bytes = 0;
+            execute_one(s, json, NULL);
+            json_decref(json);
+            continue;
         }
         queue_request(s, json, err);
         while (!has_room(s)) {

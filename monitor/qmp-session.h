@@ -5,6 +5,8 @@
  * Three coroutines at most: one reads requests into a bounded queue, one
  * executes them one after the other, one writes what there is to write. The
  * last two exist only while there is work. The session goes with the last.
+ * What is to be run out of band is run by the reader: such a command never
+ * waits, and so overtakes whatever the queue waits for.
  *
  * Memory: requests are read only while the queue has room, and executed only
  * while the client takes its replies. Events for a client that does not read
@@ -50,9 +52,17 @@ void coroutine_fn qmp_sessions_co_close(int64_t deadline_ns);
 
 /* --- one request (qmp-dispatch.c) --- */
 
+/* What qmp_capabilities has agreed on. */
+typedef struct QmpAgreed {
+    bool done;
+    bool oob; /* `exec-oob` is known */
+} QmpAgreed;
+
 /** qmp_dispatch_co() - the reply to what a client sent; a new reference
- * @negotiated: set by qmp_capabilities */
-json_t *coroutine_fn qmp_dispatch_co(const json_t *request, bool *negotiated);
+ * @agreed: set by qmp_capabilities */
+json_t *coroutine_fn qmp_dispatch_co(const json_t *request, QmpAgreed *agreed);
+/** qmp_is_oob() - is it to be run at once, out of band? */
+bool qmp_is_oob(const json_t *request, const QmpAgreed *agreed);
 /** qmp_error_reply() - to what is no request; a new reference */
 json_t *qmp_error_reply(const GError *err);
 json_t *qmp_greeting(void);

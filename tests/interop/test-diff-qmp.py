@@ -46,7 +46,7 @@ class Side:
         self.lines, self.events = queue.Queue(), []
         threading.Thread(target=self.read, daemon=True).start()
         self.next()
-        self.cmd({'execute': 'qmp_capabilities'})
+        self.cmd(c('qmp_capabilities', enable=['oob']))
 
     def read(self):
         for line in self.proc.stdout:
@@ -535,6 +535,16 @@ LISTED = [
         c('block-job-cancel', device='d'), c('block-commit', device='d'),
         c('blockdev-backup', device='d', target='m', sync='none'), c('query-block-jobs'),
         c('block-job-cancel', device='d'), c('query-block')]),
+    ('yank', 'sys', [
+        c('query-yank'), c('yank'), c('yank', instances=[]), null('n'),
+        c('yank', instances=[{'type': 'block-node'}]),
+        c('yank', instances=[{'type': 'block-node', 'node-name': 'n'}]),
+        c('yank', instances=[{'type': 'block-node', 'node-name': 'x'}]),
+        c('yank', instances=[{'type': 'chardev', 'id': 'c'}, {'type': 'migration'}]),
+        c('yank', instances=[{'type': 'migration', 'id': 'x'}]),
+        {'exec-oob': 'query-yank', 'id': 1}, {'exec-oob': 'yank', 'arguments': {'instances': []}},
+        {'exec-oob': 'query-status'}, {'exec-oob': 'nope'}, {'exec-oob': 7},
+        {'exec-oob': 'query-yank', 'execute': 'query-yank'}]),
     ('status', 'sys', [
         c('query-status'), c('cont'), c('query-status'), c('stop'), c('query-status'),
         c('query-name'), c('query-xen-replication-status'),

@@ -29,7 +29,7 @@ class Protocol(unittest.TestCase):
         version = self.c.greeting['QMP']['version']
         self.assertEqual(set(version['qemu']), {'major', 'minor', 'micro'})
         self.assertTrue(version['package'].startswith('tandem-'))
-        self.assertEqual(self.c.greeting['QMP']['capabilities'], [])
+        self.assertEqual(self.c.greeting['QMP']['capabilities'], ['oob'])
         self.assertEqual(self.c.cmd('query-version'), version)
 
     def test_negotiation(self):
@@ -38,9 +38,6 @@ class Protocol(unittest.TestCase):
         self.assertEqual(
             self.error_of('{"execute": "query-version", "id": 1}'),
             ('CommandNotFound', "Expecting capabilities negotiation with 'qmp_capabilities'", 1))
-        self.assertEqual(
-            self.error_of('{"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}'),
-            ('GenericError', "Capability 'oob' is not available", 'absent'))
         self.assertEqual(
             self.error_of('{"execute": "qmp_capabilities", "arguments": {"enable": ["x"]}}')[0],
             'GenericError')
@@ -72,6 +69,25 @@ class Protocol(unittest.TestCase):
                 ('{"exec-oob": "stop"}', "QMP input member 'exec-oob' is unexpected")):
             self.assertEqual(self.error_of(text), ('GenericError', desc, 'absent'))
         self.assertEqual(self.error_of('{"exec-oob": "stop", "id": 4}')[2], 4)
+
+    def test_out_of_band_envelope(self):
+        self.c.close()
+        self.c = self.daemon.client(negotiate=False)
+        self.assertEqual(self.error_of('{"exec-oob": "qmp_capabilities"}')[1],
+                         "QMP input member 'exec-oob' is unexpected")
+        self.c.cmd('qmp_capabilities', enable=['oob', 'oob'])
+        self.assertEqual(self.c.raw('{"exec-oob": "query-yank", "id": 1}'), {'return': [], 'id': 1})
+        for text, desc in (
+                ('{"exec-oob": "query-yank", "execute": "stop", "id": 2}',
+                 "QMP input member 'execute' clashes with 'exec-oob'"),
+                ('{"exec-oob": 7, "id": 2}', "QMP input member 'exec-oob' must be a string"),
+                ('{"exec-oob": "query-version", "id": 2}',
+                 'The command query-version does not support OOB'),
+                ('{"exec-oob": "query-yank", "x": 1, "id": 2}',
+                 "QMP input member 'x' is unexpected")):
+            self.assertEqual(self.error_of(text), ('GenericError', desc, 2))
+        self.assertEqual(self.error_of('{"exec-oob": "nope", "id": 2}'),
+                         ('CommandNotFound', 'The command nope has not been found', 2))
 
     def test_unknown_command(self):
         self.assertEqual(self.error_of('{"execute": "nope", "id": "n"}'),
