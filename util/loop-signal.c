@@ -63,6 +63,12 @@ static LoopSignals *signals_new(Loop *loop, GError **errp)
     return s;
 }
 
+void loop_ignore_io_signals(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 bool loop_signal_add(Loop *loop, int signo, LoopFn *fn, void *opaque, GError **errp)
 {
     sigset_t one, old;

@@ -129,6 +129,14 @@ bool loop_fd_hung_up(const LoopFd *lfd);
  */
 int coroutine_fn co_run_blocking(int (*fn)(void *opaque), void *opaque);
 
+/**
+ * loop_ignore_io_signals() - let EPIPE and EFBIG be errors of the call alone
+ *
+ * For main(): a peer that went away or a file at its size limit (RLIMIT_FSIZE)
+ * otherwise ends the process by SIGPIPE or SIGXFSZ.
+ */
+void loop_ignore_io_signals(void);
+
 /** loop_signal_add() - call @fn on the loop when @signo arrives (blocked and read by signalfd) */
 bool loop_signal_add(Loop *loop, int signo, LoopFn *fn, void *opaque, GError **errp);
 

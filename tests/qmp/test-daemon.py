@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -161,6 +162,20 @@ class Process(unittest.TestCase):
             self.assertEqual((os.listdir(self.dir), os.listdir(daemon.dir)), ([], []))
             client.close()
             daemon.__exit__(None, None, None)
+
+    def test_a_file_at_its_size_limit_is_an_error(self):
+        path = f'{self.dir}/disk'
+        with open(path, 'wb') as f:
+            f.truncate(1 << 20)
+        with Daemon('--blockdev', f'file,node-name=a,filename={path}') as daemon:
+            client = daemon.client()
+            none = resource.RLIM_INFINITY
+            resource.prlimit(daemon.proc.pid, resource.RLIMIT_FSIZE, (4096, none))
+            write = client.cmd('human-monitor-command',
+                               **{'command-line': 'qemu-io a "write 8k 4k"'})
+            self.assertIn('File too large', write)
+            client.cmd('query-status')
+            client.close()
 
     def test_quit(self):
         with Daemon('--pidfile', f'{self.dir}/pid') as daemon:

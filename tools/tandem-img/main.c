@@ -7,7 +7,6 @@
  */
 #include "config.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -200,6 +199,6 @@ int main(int argc, char **argv)
         return print_command_help(c);
     }
     trace_install_handlers();
-    signal(SIGPIPE, SIG_IGN);
+    loop_ignore_io_signals();
     return run_command(c, argc - 1, argv + 1);
 }

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -368,7 +367,7 @@ int main(int argc, char **argv)
 
     parse(argc, argv, &tool);
     trace_install_handlers();
-    signal(SIGPIPE, SIG_IGN);
+    loop_ignore_io_signals();
     loop = loop_new(LOOP_POLLER_AUTO, &err);
     if (!loop) {
         die("%s", err->message);

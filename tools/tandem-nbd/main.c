@@ -164,7 +164,7 @@ int main(int argc, char **argv)
         return report(err);
     }
     trace_install_handlers();
-    signal(SIGPIPE, SIG_IGN);
+    loop_ignore_io_signals();
     block_set_warning(warn);
     drivers_register();
     make_absolute(&options.pid_file);

@@ -50,7 +50,7 @@ handle_signals(GError **errp)
 {
     Loop *loop = loop_current();
 
-    signal(SIGPIPE, SIG_IGN);
+    loop_ignore_io_signals();
     return loop_signal_add(loop, SIGINT, on_signal, NULL, errp) &&
            loop_signal_add(loop, SIGTERM, on_signal, NULL, errp) &&
            loop_signal_add(loop, SIGHUP, on_signal, NULL, errp);
