@@ -5,6 +5,7 @@ or remembers what it was asked as the test says, and a client with structured
 replies that can leave requests in flight.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -50,7 +51,8 @@ class NbdDisk:
 
     def close(self):
         self.go.set()
-        self.listener.close()
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, which lets go of it
         for c in self.conns:
             try:
                 c.shutdown(socket.SHUT_RDWR)
@@ -76,6 +78,7 @@ class NbdDisk:
             try:
                 conn, _ = self.listener.accept()
             except OSError:
+                self.listener.close()
                 return
             self.conns.append(conn)
             threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
