@@ -7,12 +7,14 @@
  *   less stored than found     corruption: -r all raises it
  *   count of 0 that is used, or a bad refcount structure: -r all writes new
  *   refcount structures
- *   COPIED differs from "refcount is 1": corruption, -r all mends it
- *   bad table entries          corruption that is reported, not guessed at
+ *   COPIED differs from "refcount is 1": corruption, -r all mends it, and so
+ *   does -r leaks if nothing else is corrupt
+ *   bad table entries          corruption that is reported, not guessed at;
+ *   what they point at counts as used, lest it be given to something else
  *
- * Nothing may be dirty in memory, and no request in flight. What the tables
- * say is read through the caches; refcounts are read and written under
- * meta_lock.
+ * Nothing may be dirty in memory, and no request in flight. L2 tables are read
+ * and mended in the file, where two L1 entries may share one; refcounts are
+ * read and written through the cache, under meta_lock.
  */
 #include "check.h"
 
@@ -32,12 +34,24 @@ static void reference(Check *c, uint64_t host, uint64_t bytes)
 
     for (uint64_t i = host >> bits; bytes && i <= (host + bytes - 1) >> bits; i++) {
         if (i >= c->clusters) {
-            bad_entry(c); /* behind the end of the file */
+            block_finding("ERROR: counting reference for region exceeding the end of the file by "
+                          "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64,
+                          host, bytes);
+            bad_entry(c);
             return;
         }
         c->refs[i] += c->refs[i] < UINT32_MAX;
         c->end = MAX(c->end, i + 1);
     }
+}
+
+/* The bound of a compressed extent may run past the end by less than a cluster: it is rounded. */
+static uint64_t clamp_extent(const Check *c, uint64_t offset, uint64_t bytes)
+{
+    uint64_t end = c->clusters << c->q->cluster_bits;
+
+    return offset < end && offset + bytes <= end + c->q->cluster_size ? MIN(bytes, end - offset)
+                                                                      : bytes;
 }
 
 static void count_entry(Check *c, uint64_t entry)
@@ -48,7 +62,7 @@ static void count_entry(Check *c, uint64_t entry)
     switch (qcow2_entry_type(entry)) {
     case QCOW2_COMPRESSED:
         qcow2_compressed_extent(entry, q->cluster_bits, &offset, &bytes);
-        reference(c, offset, MIN(bytes, (c->clusters << q->cluster_bits) - offset));
+        reference(c, offset, clamp_extent(c, offset, bytes));
         c->compressed++;
         c->allocated++;
         c->fragmented++; /* by nature */
@@ -74,30 +88,45 @@ static bool l1_entry_is_sane(const Qcow2 *q, uint64_t entry)
            host < qcow2_file_end(q);
 }
 
+static int coroutine_fn read_table(Check *c, uint64_t host, uint8_t *table)
+{
+    return child_co_pread(qcow2_file(c->q), (int64_t)host, table, c->q->cluster_size);
+}
+
+/* Not behind the end of the file: that is told, and counted, with the reference. */
+static void check_entry(Check *c, uint64_t entry)
+{
+    const Qcow2 *q = c->q;
+
+    if (!qcow2_entry_is_sane(entry, q->h.version, q->cluster_bits, QCOW2_HOST_END)) {
+        block_finding("ERROR: L2 entry %" PRIx64 " is bad", entry);
+        bad_entry(c);
+    }
+}
+
 static int coroutine_fn count_table(Check *c, uint64_t l1_index, uint8_t *table)
 {
     Qcow2 *q = c->q;
+    uint64_t host = q->l1[l1_index] & QCOW2_OFFSET_MASK;
     int r;
 
-    if (!l1_entry_is_sane(q, q->l1[l1_index])) {
-        bad_entry(c);
+    reference(c, host, q->cluster_size);
+    if (host >= qcow2_file_end(q)) {
         return 0;
     }
-    reference(c, q->l1[l1_index] & QCOW2_OFFSET_MASK, q->cluster_size);
-    r = qcow2_co_l2_table(q, l1_index, table);
+    if (!l1_entry_is_sane(q, q->l1[l1_index])) {
+        block_finding("ERROR: L1 entry %" PRIx64 " is bad", q->l1[l1_index]);
+        bad_entry(c);
+    }
+    r = read_table(c, host, table);
     if (r < 0) {
         c->errors++;
-        return r == -ENOMEM ? r : 0;
+        return 0;
     }
     c->last_data = 0; /* each table begins anew */
     for (uint64_t i = 0; i < q->cluster_size; i += 8) {
-        uint64_t entry = qcow2_get64(table + i);
-
-        if (qcow2_entry_is_sane(entry, q->h.version, q->cluster_bits, qcow2_file_end(q))) {
-            count_entry(c, entry);
-        } else {
-            bad_entry(c);
-        }
+        check_entry(c, qcow2_get64(table + i));
+        count_entry(c, qcow2_get64(table + i));
     }
     return 0;
 }
@@ -132,12 +161,15 @@ static void count_refcount_structures(Check *c)
         }
         if (host & QCOW2_REFTABLE_RESERVED || !IS_ALIGNED(host, q->cluster_size) ||
             host >= qcow2_file_end(q)) {
+            block_finding("ERROR refcount table entry %" PRIu32 " is bad: %" PRIx64, i, host);
             c->corruptions++;
             c->rebuild = true;
             continue;
         }
         reference(c, host, q->cluster_size);
         if (c->refs[host >> q->cluster_bits] != 1) {
+            block_finding("ERROR refcount block %" PRIu32 " refcount=%" PRIu32, i,
+                          c->refs[host >> q->cluster_bits]);
             c->corruptions++;
             c->rebuild = true;
         }
@@ -177,7 +209,8 @@ static int coroutine_fn note_count(Check *c, uint64_t cluster, uint64_t stored, 
 /* A rebuild mends what is too low. */
 static int coroutine_fn mend_count(Check *c, uint64_t cluster, uint64_t stored, uint64_t found)
 {
-    bool leak = stored > found, fix = leak || (c->fix_all && !c->rebuild);
+    bool fits = found <= qcow2_refcount_max(c->q->h.refcount_order);
+    bool leak = stored > found, fix = leak || (c->fix_all && !c->rebuild && fits);
     int r;
 
     block_finding("%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
@@ -217,15 +250,20 @@ static int coroutine_fn each_wrong_count(Check *c, CountFn fn)
 /* What is wrong is known as a whole before any of it is mended. */
 int coroutine_fn check_co_refcounts(Check *c)
 {
-    int r;
+    bool readable = false;
+    int r = 0;
 
     CO_LOCK_GUARD(&c->q->meta_lock);
 
-    if (c->rebuild) {
-        return 0; /* blocks cannot be read */
+    if (!c->rebuild) {
+        r = each_wrong_count(c, note_count);
+        readable = true;
     }
-    r = each_wrong_count(c, note_count);
-    if (r == 0 && (c->leaks || c->corruptions) && (c->fix_leaks || c->fix_all)) {
+    if (r == 0 && c->rebuild && c->fix_leaks && !c->fix_all) {
+        block_finding("ERROR need to rebuild refcount structures");
+        r = -EIO; /* counts that are known to be wrong are not to be lowered one by one */
+    }
+    if (r == 0 && readable && (c->leaks || c->corruptions) && (c->fix_leaks || c->fix_all)) {
         r = each_wrong_count(c, mend_count);
     }
     if (r < 0) {
@@ -264,14 +302,21 @@ static bool entry_may_be_copied(const Check *c, uint64_t entry)
                                qcow2_file_end(c->q));
 }
 
-static int coroutine_fn copied_in_table(Check *c, uint64_t l1_index, uint8_t *table)
+static int coroutine_fn write_table(Check *c, uint64_t host, const uint8_t *table)
 {
     Qcow2 *q = c->q;
-    uint64_t guest = l1_index << (q->cluster_bits + q->l2_bits), old;
-    int r = qcow2_co_l2_table(q, l1_index, table);
+    int r = qcow2_co_guard(q, host, q->cluster_size, QCOW2_OWNER_L2);
 
-    for (uint64_t i = 0; r == 0 && i < q->cluster_size / 8; i++) {
-        uint64_t entry = qcow2_get64(table + i * 8), count;
+    return r < 0 ? r : child_co_pwrite(qcow2_file(q), (int64_t)host, table, q->cluster_size, 0);
+}
+
+static int coroutine_fn copied_in_table(Check *c, uint64_t host, uint8_t *table)
+{
+    int64_t fixed = 0;
+    int r = read_table(c, host, table);
+
+    for (uint64_t i = 0; r == 0 && i < c->q->cluster_size; i += 8) {
+        uint64_t entry = qcow2_get64(table + i), count;
 
         if (!entry_may_be_copied(c, entry)) {
             continue;
@@ -281,12 +326,14 @@ static int coroutine_fn copied_in_table(Check *c, uint64_t l1_index, uint8_t *ta
             continue;
         }
         block_finding("%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
-                      c->fix_all ? "Repairing" : "ERROR", entry, count);
+                      c->fix_copied ? "Repairing" : "ERROR", entry, count);
         c->corruptions++;
-        if (c->fix_all && q->l1[l1_index] & QCOW2_COPIED) {
-            r = qcow2_co_l2_set(q, guest + (i << q->cluster_bits), entry ^ QCOW2_COPIED, &old);
-            c->corruptions_fixed += r == 0;
-        }
+        qcow2_put64(table + i, entry ^ QCOW2_COPIED);
+        fixed++;
+    }
+    if (r == 0 && fixed && c->fix_copied) {
+        r = write_table(c, host, table);
+        c->corruptions_fixed += r == 0 ? fixed : 0;
     }
     return r;
 }
@@ -302,9 +349,9 @@ static int coroutine_fn copied_in_l1(Check *c, uint32_t i)
     }
     block_finding("%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
                   " refcount=%" PRIu64,
-                  c->fix_all ? "Repairing" : "ERROR", i, q->l1[i], count);
+                  c->fix_copied ? "Repairing" : "ERROR", i, q->l1[i], count);
     c->corruptions++;
-    if (c->fix_all) {
+    if (c->fix_copied) {
         q->l1[i] ^= QCOW2_COPIED;
         g_array_append_val(q->l1_dirty, i);
         c->corruptions_fixed++;
@@ -318,13 +365,20 @@ int coroutine_fn check_co_copied(Check *c)
     uint8_t *table = buf_try_alloc(q->cluster_size);
     int r = table ? 0 : -ENOMEM;
 
+    c->fix_copied = c->fix_all || (c->fix_leaks && c->corruptions == 0);
+    if (r == 0 && c->fix_copied) {
+        r = qcow2_co_commit_all(q); /* the counts that the flags are about */
+    }
     for (uint32_t i = 0; i < q->h.l1_size && r == 0; i++) {
         if (q->l1[i] && l1_entry_is_sane(q, q->l1[i])) {
             r = copied_in_l1(c, i);
-            r = r == 0 ? copied_in_table(c, i, table) : r;
+            r = r == 0 ? copied_in_table(c, q->l1[i] & QCOW2_OFFSET_MASK, table) : r;
         }
     }
     buf_free(table, q->cluster_size);
+    if (c->fix_copied) {
+        qcow2_cache_drop(&q->l2);
+    }
     if (r < 0) {
         c->errors++;
     }
@@ -402,10 +456,10 @@ check_and_fix(Qcow2 *q, Check *c, bool fix_leaks, bool fix_all, GError **errp)
 {
     int r = check_once(q, c, fix_leaks, fix_all);
 
-    if (r == 0 && fix_all) {
+    if (r == 0 && (fix_leaks || fix_all)) {
         r = absolve(q, c);
     }
-    return r == 0 || fail_errno(errp, -r, "Check failed");
+    return r == 0 || fail(errp, "%s", g_strerror(-r));
 }
 
 static void report(const Check *c, ImageCheck *ret)

@@ -8,6 +8,7 @@
 typedef struct Check {
     Qcow2 *q;
     bool fix_leaks, fix_all;
+    bool fix_copied; /* flags too: what they are about is right, or has been mended */
     uint32_t *refs;    /* references found, by cluster */
     uint64_t clusters; /* entries of refs */
     uint64_t end;      /* index behind the last cluster that is referenced */

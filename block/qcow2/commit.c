@@ -395,8 +395,9 @@ int coroutine_fn qcow2_co_settle(Qcow2 *q)
     if (r == 0 && !qcow2_is_clean(q)) {
         r = qcow2_co_commit_all(q); /* counts that the first one has lowered */
     }
+    /* Of an image that is open to be repaired only a check knows whether its counts are right. */
     if (r == 0 && q->h.incompatible & QCOW2_INCOMPAT_DIRTY && qcow2_is_clean(q) &&
-        !q->quarantine) {
+        !q->quarantine && !q->node->flags.repair) {
         r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY); /* R9 */
         if (r == 0) {
             r = child_co_flush(qcow2_file(q));

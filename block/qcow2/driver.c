@@ -15,7 +15,7 @@
 
 static bool check_writable(const Qcow2 *q, GError **errp)
 {
-    if (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT) {
+    if (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT && !q->node->flags.repair) {
         return fail(errp, "qcow2: Image is corrupt; cannot be opened read/write");
     }
     if (q->h.nb_snapshots > 0) {
@@ -39,7 +39,8 @@ bool coroutine_fn qcow2_co_become_writable(Qcow2 *q, GError **errp)
     if (!check_writable(q, errp)) {
         return false;
     }
-    if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY && !qcow2_co_repair(q, errp)) {
+    if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY && !q->node->flags.repair &&
+        !qcow2_co_repair(q, errp)) {
         return false;
     }
     r = qcow2_co_clear_autoclear(q);

@@ -33,9 +33,6 @@ bool qcow2_entry_is_sane(uint64_t entry, uint32_t version, uint32_t cluster_bits
         return false;
     }
     offset = entry & QCOW2_OFFSET_MASK;
-    if (offset == 0) {
-        return !(entry & QCOW2_COPIED);
-    }
     return IS_ALIGNED(offset, cluster_size) && offset < file_end;
 }
 

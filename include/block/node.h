@@ -24,6 +24,7 @@ typedef struct NodeFlags {
     bool cache_direct;
     bool cache_no_flush;
     bool force_share;
+    bool repair;         /* opened only to be checked and mended, in whatever state it is */
     bool unmap;          /* discard=unmap: pass discards down */
     BlockdevDetectZeroesOptions detect_zeroes;
 } NodeFlags;

@@ -195,6 +195,24 @@ class Qcow2(unittest.TestCase):
             self.both_check(a)
         self.assertGreater(failures, 15)
 
+    def test_repairs_what_is_marked_corrupt(self):
+        """Refused for writing, mended by check -r, and then written: by both."""
+        a = self.path('a')
+        for tool in ('qemu', BUILD + '/tools/tandem'):
+            for bits, repair, left in ((2, 'all', 0), (3, 'all', 0), (2, 'leaks', 0)):
+                img('create', '-q', '-f', 'qcow2', a, '16M')
+                qio(a, 'write -P 6 0 64k')
+                with open(a, 'r+b') as f:
+                    f.seek(72)
+                    f.write(bits.to_bytes(8, 'big'))
+                p = run(tool + '-io', '-c', 'write 0 4k', a, ok=False)
+                self.assertIn('Image is corrupt; cannot be opened read/write', p.stderr)
+                run(tool + '-img', 'check', '-q', '-r', repair, a)
+                with open(a, 'rb') as f:
+                    f.seek(72)
+                    self.assertEqual(int.from_bytes(f.read(8), 'big'), left, (tool, repair))
+                self.both_check(a)
+
     def test_refuses_by_name(self):
         a = self.path('a')
         for options, word in (('extended_l2=on', 'xtended L2'),

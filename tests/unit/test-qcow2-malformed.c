@@ -7,6 +7,7 @@
 
 #include "qapi/event-sink.h"
 #include "qcow2-disk.h"
+#include "util/buf.h"
 #include "vtest.h"
 
 #define CLUSTER 65536
@@ -241,7 +242,6 @@ static const BadTable bad_tables[] = {
     {"compressed and COPIED", {{L2_AT, COPIED | UINT64_C(1) << 62 | DATA_AT, 8}}},
     {"compressed past the end", {{L2_AT, UINT64_C(1) << 62 | 1000 * CLUSTER, 8}}},
     {"compressed garbage", {{L2_AT, UINT64_C(1) << 62 | DATA_AT, 8}}},
-    {"data in the header", {{L2_AT, COPIED | 0, 8}}},
     {"data in the refcount table", {{L2_AT, COPIED | RT_AT, 8}}, .read_is_fine = true},
     {"data in a refcount block", {{L2_AT, COPIED | RB_AT, 8}}, .read_is_fine = true},
     {"data in the L1 table", {{L2_AT, COPIED | L1_AT, 8}}, .read_is_fine = true},
@@ -424,6 +424,29 @@ static void coroutine_fn test_header_is_never_allocated(void)
     }
 }
 VTEST("/qcow2/header-is-never-allocated", test_header_is_never_allocated)
+
+/* COPIED says nothing where there is no cluster. */
+static void coroutine_fn test_copied_nothing(void)
+{
+    for (unsigned zero = 0; zero < 2; zero++) {
+        Memdisk *disk = sample(false);
+        uint8_t buf[512] = {1}, now[512];
+        Qcow2Disk d;
+
+        put(disk, L2_AT, COPIED | zero, 8);
+        d = qcow2_disk_open(disk, "img", "");
+        g_assert_cmpint(backend_co_pread(d.be, 0, now, 512), ==, 0);
+        g_assert_true(buf_is_zero(now, 512));
+        g_assert_cmpint(backend_co_pwrite(d.be, 0, buf, 512, 0), ==, 0);
+        g_assert_cmpint(backend_co_pread(d.be, 0, now, 512), ==, 0);
+        g_assert_cmpmem(now, 512, buf, 512);
+        qcow2_disk_close(&d);
+        g_assert_cmphex(get64(disk, L2_AT) & ~COPIED, >=, DATA_AT);
+        g_assert_cmphex(get64(disk, 0), ==, UINT64_C(0x514649fb00000003));
+        memdisk_free(disk);
+    }
+}
+VTEST("/qcow2/copied-nothing", test_copied_nothing)
 
 /* --- what check says of them, and what it mends --- */
 

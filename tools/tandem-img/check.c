@@ -184,6 +184,7 @@ int coroutine_fn img_co_check(int argc, char **argv)
 
     parse(argc, argv, &o);
     spec = img_spec(&o.common, o.filename, o.fix_leaks);
+    spec.flags.repair = o.fix_leaks;
     if (!img_spec_cache(&spec, o.cache, "source cache")) {
         return EXIT_FAILURE;
     }
