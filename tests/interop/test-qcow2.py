@@ -195,6 +195,35 @@ class Qcow2(unittest.TestCase):
             self.both_check(a)
         self.assertGreater(failures, 15)
 
+    def test_tells_corruption(self):
+        """A line on stderr, once: as QEMU's tools for what both name alike."""
+        a, l2_at = self.path('a'), 4 << 16
+        img('create', '-q', '-f', 'qcow2', a, '16M')
+        qio(a, 'write -P 6 0 64k')
+
+        def told(tool, entry, *args):
+            with open(a, 'r+b') as f:
+                f.seek(72)
+                f.write(bytes(8))
+                f.seek(l2_at)
+                f.write((1 << 63 | entry).to_bytes(8, 'big'))
+            p = run(*tool, *args, a, ok=False)
+            self.assertEqual(p.returncode, 1)
+            return p.stderr
+
+        commands = '-c', 'write 0 4k', '-c', 'write 4k 4k'
+        theirs, ours_said = [told([tool], l2_at, *commands) for tool in ('qemu-io', IO)]
+        self.assertEqual(ours_said, theirs)
+        self.assertIn('Marking image as corrupt', theirs)
+        for tool in ('qemu-io', IO):
+            said = told([tool], l2_at | 512, '-r', '-c', 'read 0 4k', '-c', 'read 4k 4k')
+            self.assertRegex(said, '^qcow2: Image is corrupt: .*; further non-fatal corruption '
+                             'events will be suppressed\n$')
+        for tool in ('qemu-img', BUILD + '/tools/tandem-img'):
+            said = told([tool], l2_at | 512, 'bench', '-f', 'qcow2', '-w', '-c', '1')
+            self.assertRegex(said, 'qcow2: Marking image as corrupt: .*; further corruption '
+                             'events will be suppressed\n')
+
     def test_repairs_what_is_marked_corrupt(self):
         """Refused for writing, mended by check -r, and then written: by both."""
         a = self.path('a')

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "block/drivers.h"
+#include "image/corruption.h"
 #include "img.h"
 #include "util/loop.h"
 #include "util/trace.h"
@@ -200,5 +201,6 @@ int main(int argc, char **argv)
     }
     trace_install_handlers();
     loop_ignore_io_signals();
+    image_tell_corruption();
     return run_command(c, argc - 1, argv + 1);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "block/drivers.h"
+#include "image/corruption.h"
 #include "image/io-cmd.h"
 #include "image/open.h"
 #include "util/error.h"
@@ -368,6 +369,7 @@ int main(int argc, char **argv)
     parse(argc, argv, &tool);
     trace_install_handlers();
     loop_ignore_io_signals();
+    image_tell_corruption();
     loop = loop_new(LOOP_POLLER_AUTO, &err);
     if (!loop) {
         die("%s", err->message);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "block/drivers.h"
+#include "image/corruption.h"
 #include "util/error.h"
 #include "util/loop.h"
 #include "util/trace.h"
@@ -165,6 +166,7 @@ int main(int argc, char **argv)
     }
     trace_install_handlers();
     loop_ignore_io_signals();
+    image_tell_corruption();
     block_set_warning(warn);
     drivers_register();
     make_absolute(&options.pid_file);
