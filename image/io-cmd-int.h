@@ -12,6 +12,7 @@ struct IoCmd {
     BlockBackend *be;
     FILE *out, *err;
     const char *program;
+    FILE *reports; /* without @program */
     const IoCommand *extra;
     size_t n_extra;
     void *opaque;

@@ -31,6 +31,12 @@ IoCmd *io_cmd_new(const char *program, FILE *out, FILE *err, const IoCommand *ex
     return io;
 }
 
+void io_cmd_set_reports(IoCmd *io, FILE *reports)
+{
+    io->program = NULL;
+    io->reports = reports;
+}
+
 void coroutine_fn io_co_wait_idle(IoCmd *io)
 {
     while (io->in_flight > 0) {
@@ -141,7 +147,11 @@ static int help_co(IoCmd *io, int argc, char **argv)
 void io_cmd_report(IoCmd *io, GError *error)
 {
     fflush(io->out);
-    fprintf(io->err, "%s: %s\n", io->program, error->message);
+    if (io->program) {
+        fprintf(io->err, "%s: %s\n", io->program, error->message);
+    } else {
+        fprintf(io->reports, "%s\n", error->message);
+    }
     g_error_free(error);
 }
 

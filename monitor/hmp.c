@@ -99,9 +99,8 @@ split_line(const char *line, GError **errp)
     }
 }
 
-/* Lines end as they do on a terminal. */
-static void
-print_lines(GString *out, const char *prefix, const char *text)
+void
+hmp_print_lines(GString *out, const char *prefix, const char *text)
 {
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
@@ -129,7 +128,7 @@ run_command(const struct HmpCommand *c, int argc, char **argv, GString *out)
         return;
     }
     if (err) {
-        print_lines(out, c->marks_errors ? "Error: " : "", err->message);
+        hmp_print_lines(out, c->marks_errors ? "Error: " : "", err->message);
     } else {
         print_usage(c, argc, out);
     }
@@ -142,7 +141,7 @@ run_line(const char *line, GString *out)
     g_auto(GStrv) argv = split_line(line, &err);
 
     if (!argv) {
-        print_lines(out, "", err->message);
+        hmp_print_lines(out, "", err->message);
         return;
     }
     if (!argv[0]) {

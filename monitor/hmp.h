@@ -15,6 +15,9 @@
  * without an error it is told that a word of the command line is missing. */
 typedef bool HmpFn(int argc, char **argv, GString *out, GError **errp);
 
+/** hmp_print_lines() - @prefix and the lines of @text, which end as they do on a terminal */
+void hmp_print_lines(GString *out, const char *prefix, const char *text);
+
 /** hmp_info_co() - "info WHAT" */
 bool coroutine_fn hmp_info_co(int argc, char **argv, GString *out, GError **errp);
 /** hmp_qemu_io_co() - "qemu-io DEVICE COMMAND" */

@@ -42,6 +42,8 @@ void *io_cmd_opaque(const IoCmd *io);
 /** io_cmd_co_run() - one line; 0 or -errno, told already. An empty line does nothing. */
 int coroutine_fn io_cmd_co_run(IoCmd *io, const char *line);
 
+/** io_cmd_set_reports() - what io_cmd_report() tells goes to @reports, and names no program */
+void io_cmd_set_reports(IoCmd *io, FILE *reports);
 /** io_cmd_report() - "PROGRAM: message" on @err; frees @error */
 void io_cmd_report(IoCmd *io, GError *error);
 /** io_cmd_usage() - the command's line of help; returns -EINVAL */

@@ -8,6 +8,7 @@ waited for, so that what is compared does not hang on speed.
 """
 
 import argparse
+import difflib
 import json
 import os
 import queue
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 
-from imgpair import TOOLS, have_qemu
+from imgpair import TOOLS, have_qemu, normal
 
 PEERS = {
     'qsd': ['qemu-storage-daemon', '--chardev', 'stdio,id=c', '--monitor', 'chardev=c'],
@@ -43,14 +44,18 @@ class Side:
     def __init__(self, argv, cwd):
         self.proc = subprocess.Popen(argv, cwd=cwd, stdin=subprocess.PIPE, text=True,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.lines, self.events = queue.Queue(), []
-        threading.Thread(target=self.read, daemon=True).start()
+        self.lines, self.events, self.printed = queue.Queue(), [], []
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
         self.next()
         self.cmd(c('qmp_capabilities', enable=['oob']))
 
     def read(self):
         for line in self.proc.stdout:
-            self.lines.put(json.loads(line))
+            if line.startswith('{'):
+                self.lines.put(json.loads(line))
+            else: # a command's own, in the same pipe
+                self.printed.append(normal(line))
         while True: # however often it is asked for
             self.lines.put(None)
             if self.lines.qsize() > 100:
@@ -91,6 +96,15 @@ class Side:
             time.sleep(0.01)
         raise TimeoutError(f'jobs go on: {jobs}')
 
+    def settle_exports(self):
+        """Until none is on its way out: ours flushes its disk first."""
+        for _ in range(1000):
+            exports = self.cmd({'execute': 'query-block-exports'}).get('return', [])
+            if not any(e['shutting-down'] for e in exports):
+                return
+            time.sleep(0.01)
+        raise TimeoutError(f'exports stay: {exports}')
+
     def end(self):
         self.proc.terminate()
         try:
@@ -100,6 +114,8 @@ class Side:
         while (line := self.next(10)) is not None:
             if 'event' in line:
                 self.events.append(line)
+        self.printed += [normal(line) for line in self.proc.stderr
+                         if 'terminating on signal' not in line]
         for f in (self.proc.stdout, self.proc.stderr):
             f.close()
         try:
@@ -173,6 +189,11 @@ def unix_server(**more):
 
 
 NODES, EXPORTS = c('query-named-block-nodes', flat=True), c('query-block-exports')
+
+QEMU_IO = ['', 'foo', 'read', 'read 0 4k', 'read 0 0', 'read -v 0 16', 'read -P 0 0 4k',
+           'read -P 1 0 4k', 'read 2M 4k', 'read -x 0 16', 'read -q 0 1k', 'write -P 1 0 4k',
+           'write 1 1', 'length', 'flush', 'discard 0 4k', 'map', 'aio_read 0 4k', 'quit', 'open x',
+           'help foo', 'sleep 1', 'truncate 2M', 'reopen -r']
 
 # Name, peer, commands.
 LISTED = [
@@ -506,7 +527,9 @@ LISTED = [
             'drive_add -n buddy driver=raw,node-name=r,file.driver=file,file.filename=raw',
             'info block', 'info block -n', 'info block m', 'drive_del', 'drive_del none',
             'drive_del n', 'drive_del m', 'info block -n', 'qemu-io', 'qemu-io none "read 0 1"',
-            'qemu-io n', 'qemu-io n "foo"'])]),
+            'qemu-io n', 'qemu-io n "foo"', 'drive_add -n 0 driver=null-co,node-name=n,size=1M,'
+            'read-zeroes=on', *(f'qemu-io n "{t}"' for t in QEMU_IO), 'qemu-io -d n "read 0 4k"',
+            'qemu-io -d n'])]),
     ('drive', 'sys', [
         c('human-monitor-command',
           command__line='x'), raw('human-monitor-command',
@@ -630,12 +653,14 @@ class Differ:
                 for command in commands:
                     start = len(side.events)
                     reply = side.cmd(command)
+                    if re.search('export-del|server-(remove|stop)', str(command)):
+                        side.settle_exports()
                     side.settle()
                     side.settle()
                     log.append((side.mask(reply), self.events(side, start)))
             finally:
                 side.end()
-            return log
+            return log, side.printed
         finally:
             shutil.rmtree(cwd, ignore_errors=True)
 
@@ -646,11 +671,15 @@ class Differ:
         return [e for e in seen if e['event'] != 'SHUTDOWN']
 
     def script(self, name, peer, commands):
-        ours = self.run_side(OURS_SYS if peer == 'sys' else OURS, commands)
-        theirs = self.run_side(PEERS[peer], commands)
+        ours, our_prints = self.run_side(OURS_SYS if peer == 'sys' else OURS, commands)
+        theirs, their_prints = self.run_side(PEERS[peer], commands)
         for command, mine, other in zip(commands, ours, theirs):
             self.commands += 1
             self.compare(name, json.dumps(command), mine, other)
+        if 'qemu-io' in str(commands) and our_prints != their_prints:
+            self.different += 1
+            print(f'--- {name}: printed')
+            print(*difflib.ndiff(their_prints, our_prints), sep='')
 
     def compare(self, name, line, mine, other):
         for part, a, b in (('reply', mine[0], other[0]), ('events', mine[1], other[1])):
@@ -707,7 +736,6 @@ EXCUSES = [
     Excuse('command-line": "info block -n', 'null-co|raw', 'the order of nodes'),
     Excuse('command-line": "drive_add', 'Could not open .foo|is missing|Invalid device id',
            'a bare word is a file name; what is missing or wrong is named'),
-    Excuse('command-line": "qemu-io', 'Cannot find device', 'the name is told twice'),
     Excuse('blockdev-backup.*"sync": "none"', "Job ID 'j.?' already|^\\[\\]$",
            'the id is looked at before the nodes'),
     # Exports keep a drive until they are gone.

@@ -110,7 +110,10 @@ class Daemon:
         if monitor:
             args += ['-qmp', f'unix:{self.path},server=on,wait=off']
         args += [o.replace('{dir}', self.dir) for o in options]
-        self.proc = subprocess.Popen(args, **popen)
+        self.output, self.seen = None, 0
+        if 'stdout' not in popen:
+            self.output = tempfile.TemporaryFile() # it has no name
+        self.proc = subprocess.Popen(args, **{'stdout': self.output, **popen})
         if monitor:
             self.wait_for(self.path)
 
@@ -123,6 +126,12 @@ class Daemon:
 
     def client(self, **kwargs):
         return Client(self.path, **kwargs)
+
+    def printed(self):
+        """What it printed since the last call."""
+        text = os.pread(self.output.fileno(), 1 << 20, self.seen) # its offset is the daemon's
+        self.seen += len(text)
+        return text.decode()
 
     def wait(self, seconds=20):
         """Its exit status."""
@@ -142,7 +151,7 @@ class Daemon:
                 raise
             if exc[0] is None:
                 assert status == 0, f'tandemd ended with {status}'
-        for stream in (self.proc.stdin, self.proc.stdout, self.proc.stderr):
+        for stream in (self.proc.stdin, self.proc.stdout, self.proc.stderr, self.output):
             if stream:
                 stream.close()
         self.scratch.cleanup()

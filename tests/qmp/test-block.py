@@ -208,10 +208,15 @@ class Block(unittest.TestCase):
                 ('info "block', 'unterminated string')):
             answer = self.hmp(line)
             self.assertTrue(answer.startswith(words) and answer.endswith('\r\n'), answer)
-        self.assertIn('wrote 512/512 bytes at offset 0', self.hmp('qemu-io d0 "write -P 1 0 512"'))
-        self.assertIn('read 512/512 bytes at offset 512', self.hmp('qemu-io disk "read 512 512"'))
-        self.assertIn('not found', self.hmp('qemu-io disk "nonsense"'))
-        self.assertIn('read failed', self.hmp('qemu-io d0 "read 2M 512"'))
+        for line, reply, printed in (
+                ('qemu-io d0 "write -P 1 0 512"', '', 'wrote 512/512 bytes at offset 0'),
+                ('qemu-io disk "read 512 512"', '', 'read 512/512 bytes at offset 512'),
+                ('qemu-io disk "nonsense"', '', ''), # to standard error
+                ('qemu-io d0 "read 2M 512"', '', 'read failed'),
+                ('qemu-io d0 "truncate 2M"', 'Image format driver does not support resize\r\n',
+                 '')):
+            self.assertEqual(self.hmp(line), reply)
+            self.assertTrue(self.daemon.printed().startswith(printed), line)
         self.assertEqual(self.hmp('drive_del d0'), '')
         self.assertEqual(self.hmp('drive_del "disk"'), '')
         self.assertEqual(self.hmp(''), '')

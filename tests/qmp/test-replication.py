@@ -47,9 +47,10 @@ class Replication(unittest.TestCase):
         return client.cmd('human-monitor-command', command_line=line)
 
     def io(self, client, line):
-        answer = self.hmp(client, f'qemu-io colo-disk0 "{line}"')
-        self.assertIn(' bytes at offset ', answer)
-        self.assertNotIn('failed', answer)
+        self.assertEqual('', self.hmp(client, f'qemu-io colo-disk0 "{line}"'))
+        printed = (self.pri if client is self.p else self.sec).printed()
+        self.assertIn(' bytes at offset ', printed)
+        self.assertNotIn('failed', printed)
 
     def connect(self):
         self.s.cmd('nbd-server-add', device='parent0', writable=True)
