@@ -57,6 +57,7 @@ struct BlockNodePriv {
     BlockNode *heirs;      /* nodes that inherit from this one */
     BlockNode *next_heir, **pprev_heir;
     uint64_t wr_highest_offset;
+    CoMutex growing;       /* held while a write past the end makes an image longer */
     OpBlocker *blockers;
     BlockNode *next, *prev; /* all nodes, in order of creation */
     uint64_t order;         /* of creation */

@@ -81,7 +81,7 @@ int coroutine_fn node_co_copy_range(BlockNode *src, int64_t src_offset, BlockChi
     if (!(dst_child->perm.taken & PERM_WRITE)) {
         return -EPERM;
     }
-    r = io_may_change(dst, &rights, dst_offset, bytes);
+    r = io_co_may_change(dst, &rights, dst_offset, bytes);
     if (r < 0 || bytes == 0) {
         return r;
     }

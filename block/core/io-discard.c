@@ -58,7 +58,7 @@ int coroutine_fn io_co_pdiscard(BlockNode *node, IoRights rights, int64_t offset
         /* A format may give back clusters that it never wrote, past the end of its file. */
         bytes = MAX(MIN(bytes, node_length(node) - offset), 0);
     }
-    r = io_may_change(node, &rights, offset, bytes);
+    r = io_co_may_change(node, &rights, offset, bytes);
     if (r < 0 || !node->flags.unmap || !node->drv->co_pdiscard) {
         return r;
     }

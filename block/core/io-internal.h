@@ -82,8 +82,10 @@ static inline void io_write_done(BlockNode *node, int64_t end)
         node->p->wr_highest_offset = end;
     }
 }
-/** io_may_change() - the check that every request that changes a node passes first */
-int io_may_change(const BlockNode *node, const IoRights *rights, int64_t offset, int64_t bytes);
+/** io_co_may_change() - the check that every request that changes a node passes first; it makes
+ * room for a write past the end of an image */
+int coroutine_fn
+io_co_may_change(BlockNode *node, const IoRights *rights, int64_t offset, int64_t bytes);
 /** io_finish_write() - count it for flush, let the node grow, emulate FUA */
 int coroutine_fn io_finish_write(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags,
                                  ReqFlags native, int r);

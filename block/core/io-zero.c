@@ -168,7 +168,7 @@ io_co_pwrite_zeroes(BlockNode *node, IoRights rights, int64_t offset, int64_t by
         node = node->file->node;
     }
     z.node = node;
-    r = io_may_change(node, &rights, offset, bytes);
+    r = io_co_may_change(node, &rights, offset, bytes);
     if (r < 0 || bytes == 0) {
         return r;
     }

@@ -95,7 +95,20 @@ int coroutine_fn io_co_preadv(BlockNode *node, int64_t offset, IoVec iov, ReqFla
 
 /* --- writes --- */
 
-int io_may_change(const BlockNode *node, const IoRights *rights, int64_t offset, int64_t bytes)
+/* An image keeps its length itself: what is written behind that would be lost with the node. */
+static int coroutine_fn grow_image(BlockNode *node, int64_t end)
+{
+    CO_LOCK_GUARD(&node->p->growing);
+
+    if (end <= node_length(node) ||
+        io_co_truncate(node, ALIGN_UP(end, 512), false, BLOCK_PREALLOC_OFF, 0, NULL)) {
+        return 0;
+    }
+    return -ENOSPC;
+}
+
+int coroutine_fn
+io_co_may_change(BlockNode *node, const IoRights *rights, int64_t offset, int64_t bytes)
 {
     if (node->flags.read_only) {
         return -EPERM;
@@ -108,6 +121,9 @@ int io_may_change(const BlockNode *node, const IoRights *rights, int64_t offset,
     }
     if (io_is_fenced(rights)) {
         return -*rights->fence;
+    }
+    if (unlikely(node->drv->stores_length && bytes > 0 && offset + bytes > node_length(node))) {
+        return grow_image(node, offset + bytes);
     }
     return 0;
 }
@@ -142,7 +158,7 @@ write_long_way(BlockNode *node, IoRights rights, int64_t offset, IoVec iov, ReqF
 {
     bool aligned;
     IoHold hold;
-    int r = io_may_change(node, &rights, offset, iov.bytes);
+    int r = io_co_may_change(node, &rights, offset, iov.bytes);
 
     if (r < 0 || iov.bytes == 0) {
         return r;

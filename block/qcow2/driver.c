@@ -208,6 +208,7 @@ const BlockDriver driver_qcow2 = {
     .state_size = sizeof(Qcow2),
     .is_format = true,
     .supports_backing = true,
+    .stores_length = true,
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
     .co_reopen_prepare = qcow2_co_reopen_prepare,

@@ -33,6 +33,7 @@ struct BlockDriver {
     bool supports_backing;
     bool is_protocol;  /* no children below: talks to a file, a socket, nothing */
     bool own_length;   /* a filter whose node->length is its own, not file's */
+    bool stores_length; /* co_truncate comes before a write past the end */
     bool order_writes; /* overlapping writes reach the driver one after the other */
 
     /* --- life --- */

@@ -225,6 +225,62 @@ static void coroutine_fn test_grow_in_use(void)
 }
 VTEST("/qcow2/io/grow-in-use", test_grow_in_use)
 
+/* --- an image in an image --- */
+
+static BlockNode *coroutine_fn open_upper(void)
+{
+    json_t *json = json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", "upper", "file",
+                             "img");
+    GError *err = NULL;
+    BlockNode *node = node_co_open_json(json, NULL, &err);
+
+    g_assert_no_error(err);
+    json_decref(json);
+    return node;
+}
+
+/* The upper one grows the lower one by writing, as it would a file. */
+static void coroutine_fn test_nested_image_grows(void)
+{
+    BlockdevRef ref = {.kind = BLOCKDEV_REF_REFERENCE, .u.reference = (char *)"img"};
+    BlockdevCreateOptions opts = {.driver = BLOCKDEV_DRIVER_QCOW2,
+                                  .u.qcow2 = {.size = 64 * MiB, .file = &ref}};
+    static const PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
+    Memdisk *disk = new_disk();
+    GError *err = NULL;
+    Qcow2Disk lower, upper = {0};
+
+    create(disk, MiB, 9, false);
+    lower = qcow2_disk_open(disk, "img", "");
+    backend_co_free(lower.be);
+    (void)driver_qcow2.co_create(&opts, &err);
+    g_assert_no_error(err);
+    upper.node = open_upper();
+    upper.be = backend_new(NULL, perm, NULL, NULL, &err);
+    g_assert_true(backend_co_insert(upper.be, upper.node, &err));
+    for (int i = 0; i < 4; i++) {
+        write_byte(&upper, i * 10 * MiB, MiB, (uint8_t)(0x31 + i));
+    }
+    g_assert_cmpint(node_length(lower.node), >, 4 * MiB);
+    qcow2_disk_close(&upper);
+    node_co_unref(lower.node);
+
+    lower = qcow2_disk_open(disk, "img", "");
+    qcow2_disk_assert_clean(&lower);
+    backend_co_free(lower.be);
+    upper.node = open_upper();
+    upper.be = backend_new(NULL, perm, NULL, NULL, &err);
+    g_assert_true(backend_co_insert(upper.be, upper.node, &err));
+    qcow2_disk_assert_clean(&upper);
+    for (int i = 0; i < 4; i++) {
+        assert_byte(&upper, i * 10 * MiB, MiB, (uint8_t)(0x31 + i));
+    }
+    qcow2_disk_close(&upper);
+    node_co_unref(lower.node);
+    memdisk_free(disk);
+}
+VTEST("/qcow2/io/nested-image-grows", test_nested_image_grows)
+
 /* --- emptying --- */
 
 static void coroutine_fn empty(unsigned cluster_bits, bool v2)
