@@ -141,10 +141,13 @@ static char *peer_name_of(int fd)
     return sockaddr_str((struct sockaddr *)&sa, len);
 }
 
+#define VANISHED_S 120
+
 /*
  * Requests are small and wait for replies; a peer that vanished has to be
- * noticed, in two minutes and not in the two hours that are usual: until then
- * it counts as a client, or its server as connected.
+ * noticed: until then it counts as a client, or its server as connected.
+ * Keepalive tells on an idle connection (usual: after two hours), the user
+ * timeout where something is under way (usual: after a quarter of an hour).
  */
 static void tune_tcp(int fd)
 {
@@ -153,9 +156,10 @@ static void tune_tcp(int fd)
     } options[] = {
         {IPPROTO_TCP, TCP_NODELAY, 1},
         {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, 60}, /* seconds */
-        {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_KEEPIDLE, VANISHED_S / 2},
+        {IPPROTO_TCP, TCP_KEEPINTVL, VANISHED_S / 12},
         {IPPROTO_TCP, TCP_KEEPCNT, 6},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, VANISHED_S * 1000}, /* ms */
     };
 
     /* Not a TCP socket, or refused: it works without. */

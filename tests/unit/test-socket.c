@@ -663,6 +663,7 @@ static void coroutine_fn test_vanished_peer_is_noticed(void)
                         option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL) *
                             option_of(fd, IPPROTO_TCP, TCP_KEEPCNT),
                     ==, 120);
+    g_assert_cmpint(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), ==, 120 * 1000);
     stream_close(s);
 }
 
