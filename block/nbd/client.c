@@ -37,6 +37,7 @@ struct NbdClient {
     CoQueue kick;       /* ends a pause between attempts */
     LoopTimer delay;    /* WAIT only */
     int64_t give_up_ns; /* when WAIT ends */
+    int break_err;      /* why the last link broke */
     int64_t pause_ns;   /* before the next attempt */
     bool proven;        /* the link has answered a request */
 
@@ -188,6 +189,7 @@ static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
     c->lost_writes |= c->write_gen > c->flushed_gen;
     c->flushed_gen = c->write_gen;
     c->breaks++;
+    c->break_err = err;
     if (fatal || !can_dial_again(c)) {
         set_state(c, NBD_CLIENT_QUIT, fatal ? EPROTO : err);
         return;
@@ -200,9 +202,6 @@ static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
     } else {
         set_state(c, NBD_CLIENT_WAIT, err);
         timer_arm(&c->delay, c->give_up_ns);
-        if (c->waiting && !c->closing) {
-            c->waiting(c->opaque);
-        }
     }
     c->give_up = false;
 }
@@ -376,14 +375,14 @@ void nbd_client_give_up(NbdClient *c)
         c->give_up = true;
         nbd_link_shutdown(c->link);
     } else if (c->state == NBD_CLIENT_WAIT) {
-        set_state(c, NBD_CLIENT_NOWAIT, ECANCELED);
+        set_state(c, NBD_CLIENT_NOWAIT, c->break_err);
     }
 }
 
 void nbd_client_stop_waiting(NbdClient *c)
 {
-    if (c->state == NBD_CLIENT_WAIT) {
-        set_state(c, NBD_CLIENT_NOWAIT, ECANCELED);
+    if (c->state == NBD_CLIENT_WAIT && c->calls > 0) {
+        set_state(c, NBD_CLIENT_NOWAIT, c->break_err);
     }
 }
 
@@ -404,6 +403,9 @@ static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call, unsigne
 {
     for (;;) {
         while (c->state == NBD_CLIENT_WAIT) {
+            if (c->waiting) {
+                c->waiting(c->opaque);
+            }
             co_queue_wait(&c->changed);
         }
         if (c->state != NBD_CLIENT_CONNECTED) {

@@ -37,7 +37,7 @@ typedef struct NbdClientOptions {
     int64_t open_timeout_ns; /* 0: one attempt */
     /* The link went down for requests (@err: positive errno) or came back. May be NULL. */
     void (*link_changed)(bool up, int err, void *opaque);
-    /* Requests begin to wait for the link to come back. May be NULL. */
+    /* A request begins to wait for the link to come back. May be NULL. */
     void (*waiting)(void *opaque);
     void *opaque;
 } NbdClientOptions;
@@ -59,7 +59,8 @@ int coroutine_fn nbd_client_co_flush(NbdClient *c);
 /** nbd_client_give_up() - requests in flight and in WAIT fail now. Plain. */
 void nbd_client_give_up(NbdClient *c);
 
-/** nbd_client_stop_waiting() - requests in WAIT fail now. Plain. */
+/** nbd_client_stop_waiting() - requests in WAIT fail now; where there are none, WAIT goes on.
+ * Plain. */
 void nbd_client_stop_waiting(NbdClient *c);
 
 NbdClientState nbd_client_state(const NbdClient *c);

@@ -309,15 +309,6 @@ static void nbd_cancel_in_flight(BlockNode *node)
     }
 }
 
-static void nbd_cancel_lost(BlockNode *node)
-{
-    NbdState *s = node->state;
-
-    if (s->client) {
-        nbd_client_stop_waiting(s->client);
-    }
-}
-
 /* --- for other parts --- */
 
 bool nbd_client_is(const BlockNode *node)
@@ -330,6 +321,15 @@ bool nbd_client_is_connected(const BlockNode *node)
     const NbdState *s = node->state;
 
     return nbd_client_state(s->client) == NBD_CLIENT_CONNECTED;
+}
+
+void nbd_client_fail_waiting(BlockNode *node)
+{
+    NbdState *s = node->state;
+
+    if (s->client) {
+        nbd_client_stop_waiting(s->client);
+    }
 }
 
 void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque)
@@ -354,6 +354,6 @@ const BlockDriver driver_nbd = {
     .co_flush = nbd_co_flush,
     .co_block_status = nbd_co_block_status,
     .cancel_in_flight = nbd_cancel_in_flight,
-    .cancel_lost = nbd_cancel_lost,
+    .cancel_lost = nbd_client_fail_waiting,
     .refresh_limits = nbd_refresh_limits,
 };

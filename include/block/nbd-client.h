@@ -13,6 +13,10 @@ bool nbd_client_is(const BlockNode *node);
 
 bool nbd_client_is_connected(const BlockNode *node);
 
+/** nbd_client_fail_waiting() - requests that wait for a lost server fail now, and with them the
+ * link; where there are none, the server has its reconnect-delay to come back. Plain. */
+void nbd_client_fail_waiting(BlockNode *node);
+
 /*
  * The link went down (@err: positive errno) or came up again. Plain function,
  * called as soon as the receiving side notices, request or not. With a

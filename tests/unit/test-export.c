@@ -13,6 +13,7 @@
 
 #include "../../block/nbd/client.h"
 #include "block/backend.h"
+#include "block/nbd-client.h"
 #include "memdisk.h"
 #include "replworld.h"
 #include "vtest.h"
@@ -318,6 +319,12 @@ static void coroutine_fn stop_entry(void *opaque)
     *(bool *)opaque = true;
 }
 
+static void coroutine_fn unstall_entry(void *opaque)
+{
+    co_sleep_ns(10 * NS_PER_MS);
+    memdisk_stall(opaque, false);
+}
+
 typedef struct FarRead {
     BlockBackend *be;
     int ret;
@@ -377,6 +384,54 @@ static void coroutine_fn test_drain_does_not_wait_for_a_lost_server(void)
     drain_without_server(false);
 }
 
+static void told_of_link(BlockNode *far, bool up, int err, void *opaque)
+{
+    ++*(unsigned *)opaque;
+}
+
+/* What the drain waits for is elsewhere: the lost server has its time to come back. */
+static void coroutine_fn test_drain_leaves_an_idle_link_its_delay(void)
+{
+    static const NodeFlags none;
+    MemdiskOptions o = {.length = DISK};
+    Memdisk *near = memdisk_new(&o);
+    BlockNode *near_node = memdisk_open(near, "near", &none, NULL), *quorum, *far;
+    FarRead r = {.be = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ, PERM_ALL}, NULL, NULL,
+                                   NULL)};
+    unsigned told = 0;
+
+    start(0);
+    quorum = world_co_open("{\"driver\": \"quorum\", \"vote-threshold\": 1, \"read-pattern\":"
+                           " \"fifo\", \"children\": [\"near\", {\"driver\": \"nbd\","
+                           " \"node-name\": \"far\", \"export\": \"disk\", \"server\":"
+                           " {\"type\": \"unix\", \"path\": \"%s\"},"
+                           " \"reconnect-delay\": 1000}]}", path);
+    far = node_find("far");
+    nbd_client_set_link_callback(far, told_of_link, &told);
+    g_assert_true(backend_co_insert(r.be, quorum, NULL));
+    g_assert_true(export_nbd_co_stop(NULL));
+    while (nbd_client_is_connected(far)) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    memdisk_stall(near, true);
+    co_spawn(far_read_entry, &r);
+    while (memdisk_stalled(near) == 0) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    co_spawn(unstall_entry, near);
+    drain_co_begin(quorum);
+    g_assert_true(r.done);
+    g_assert_cmpint(r.ret, >=, 0);
+    g_assert_cmpuint(told, ==, 0);
+    drain_end(quorum);
+    nbd_client_set_link_callback(far, NULL, NULL);
+    backend_co_free(r.be);
+    node_co_unref(quorum);
+    node_co_unref(near_node);
+    memdisk_free(near);
+    end();
+}
+
 static void coroutine_fn test_stop_leaves_the_next_server_alone(void)
 {
     g_autofree char *name = NULL;
@@ -420,6 +475,7 @@ LOOP_TEST("/export/removal", test_removal_waits_for_the_disk)
 LOOP_TEST("/export/removal-fence", test_fence_during_a_removal)
 LOOP_TEST("/export/stop-accept", test_stop_while_a_client_comes)
 LOOP_TEST("/export/drain-lost-server", test_drain_does_not_wait_for_a_lost_server)
+LOOP_TEST("/export/drain-idle-link", test_drain_leaves_an_idle_link_its_delay)
 LOOP_TEST("/export/stop-start", test_stop_leaves_the_next_server_alone)
 LOOP_TEST("/export/removal-flushes", test_removal_flushes)
 LOOP_TEST("/export/removal-flush-fails", test_flush_that_fails_is_told)
