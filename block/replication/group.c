@@ -215,16 +215,8 @@ replication_co_start_all(const char *group, ReplicationMode mode, GError **errp)
 static bool
 check_checkpoint(Replication *r, GError **errp)
 {
-    if (r->mode == REPLICATION_MODE_SECONDARY) {
-        return secondary_check_checkpoint(r, errp);
-    }
-    if (r->stage == REPLICATION_STAGE_RUNNING && r->latch.err) {
-        return fail(errp,
-                    "Node '%s' has lost writes since epoch %" PRIu64
-                    " began (%s): a resync is needed",
-                    r->node->node_name, r->epoch, g_strerror(r->latch.err));
-    }
-    return true;
+    return r->mode == REPLICATION_MODE_SECONDARY ? secondary_check_checkpoint(r, errp)
+                                                 : primary_check_checkpoint(r, errp);
 }
 
 static bool

@@ -8,6 +8,7 @@
  * guest does not wait for a peer that cannot be used without a resync.
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "block/nbd-client.h"
 #include "block/replication/replication-int.h"
@@ -54,15 +55,42 @@ primary_co_close(Replication *r)
     }
 }
 
-bool
-primary_check_start(Replication *r, GError **errp)
+static bool
+check_connected(const BlockNode *nbd, GError **errp)
 {
-    BlockNode *nbd = primary_nbd(r);
-
     if (nbd && !nbd_client_is_connected(nbd)) {
         return fail(errp, "Node '%s' is not connected to the secondary's disk", nbd->node_name);
     }
     return true;
+}
+
+bool
+primary_check_start(Replication *r, GError **errp)
+{
+    return check_connected(primary_nbd(r), errp);
+}
+
+/*
+ * A peer that is gone cannot end the epoch with us. With a reconnect-delay it
+ * may come back and nothing be lost; but the guest, held for the checkpoint,
+ * shall not wait for that with what it has written.
+ */
+bool
+primary_check_checkpoint(Replication *r, GError **errp)
+{
+    if (r->stage != REPLICATION_STAGE_RUNNING) {
+        return true;
+    }
+    if (r->link) {
+        nbd_client_fail_waiting(r->link);
+    }
+    if (r->latch.err) {
+        return fail(errp,
+                    "Node '%s' has lost writes since epoch %" PRIu64
+                    " began (%s): a resync is needed",
+                    r->node->node_name, r->epoch, g_strerror(r->latch.err));
+    }
+    return check_connected(r->link, errp);
 }
 
 void

@@ -59,6 +59,8 @@ void replication_unregister(Replication *r);
 /* --- primary.c --- */
 void primary_open(Replication *r);
 bool primary_check_start(Replication *r, GError **errp);
+/** primary_check_checkpoint() - may an epoch end? Writes that wait for a lost peer are given up. */
+bool primary_check_checkpoint(Replication *r, GError **errp);
 void primary_start(Replication *r);
 void primary_stop(Replication *r);
 void coroutine_fn primary_co_close(Replication *r);

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -155,3 +156,39 @@ class Daemon:
             if stream:
                 stream.close()
         self.scratch.cleanup()
+
+
+class Relay:
+    """A process at a unix socket that passes all on to the one at 'to': a wire to cut."""
+
+    PROGRAM = """
+import socket, sys, threading
+def pump(a, b):
+    while (data := a.recv(65536)):
+        b.sendall(data)
+    b.shutdown(socket.SHUT_RDWR)
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+print(flush=True)
+while True:
+    a, _ = s.accept()
+    b = socket.socket(socket.AF_UNIX)
+    b.connect(sys.argv[2])
+    threading.Thread(target=pump, args=(a, b), daemon=True).start()
+    threading.Thread(target=pump, args=(b, a), daemon=True).start()
+"""
+
+    def __init__(self, path, to):
+        self.path = path
+        self.proc = subprocess.Popen([sys.executable, '-c', self.PROGRAM, path, to],
+                                     stdout=subprocess.PIPE)
+        with self.proc.stdout as listens:
+            listens.readline()
+
+    def kill(self):
+        """Cut all its connections and refuse new ones; may be called again."""
+        if os.path.exists(self.path):
+            self.proc.kill()
+            self.proc.wait()
+            os.unlink(self.path)

@@ -8,7 +8,7 @@ import tempfile
 import time
 import unittest
 
-from qmpclient import BUILD, Daemon
+from qmpclient import BUILD, Client, Daemon, QMPError, Relay
 
 SIZE = '16M'
 
@@ -32,7 +32,8 @@ class Replication(unittest.TestCase):
             '--nbd-server', f'addr.type=unix,addr.path={d}/nbd')
         self.pri = self.start(
             '-drive', 'if=none,id=colo-disk0,driver=quorum,read-pattern=fifo,vote-threshold=1,'
-            f'children.0.file.filename={d}/primary.qcow2,children.0.driver=qcow2')
+            f'children.0.file.filename={d}/primary.qcow2,children.0.driver=qcow2',
+            '-qmp', 'unix:{dir}/qmp2,server=on,wait=off')
         self.s, self.p = self.sec.client(), self.pri.client()
         self.addCleanup(self.s.close)
         self.addCleanup(self.p.close)
@@ -52,15 +53,16 @@ class Replication(unittest.TestCase):
         self.assertIn(' bytes at offset ', printed)
         self.assertNotIn('failed', printed)
 
-    def connect(self):
+    def connect(self, path=None, more=''):
         self.s.cmd('nbd-server-add', device='parent0', writable=True)
         self.assertEqual('', self.hmp(
             self.p, 'drive_add -n buddy driver=replication,mode=primary,file.driver=nbd,'
-            f'file.path={self.dir}/nbd,file.export=parent0,node-name=replication0'))
+            f'file.path={path or self.dir + "/nbd"},file.export=parent0,node-name=replication0'
+            + more))
         self.p.cmd('x-blockdev-change', parent='colo-disk0', node='replication0')
 
-    def replicate(self):
-        self.connect()
+    def replicate(self, *how):
+        self.connect(*how)
         self.s.cmd('xen-set-replication', enable=True, primary=False)
         self.p.cmd('xen-set-replication', enable=True, primary=True)
 
@@ -107,6 +109,57 @@ class Replication(unittest.TestCase):
         self.p.cmd('xen-set-replication', enable=False, primary=True, failover=True)
         self.assertEqual(self.p.cmd('query-xen-replication-status'), {'error': False})
         self.io(self.p, 'read -P 2 0 64k')
+
+    def test_checkpoint_with_writes_that_wait_for_a_lost_secondary(self):
+        """They do not fail; what is lost is told and latched; the epoch does not end."""
+        relay = Relay(f'{self.dir}/relay', f'{self.dir}/nbd')
+        self.addCleanup(relay.kill)
+        self.replicate(relay.path, ',file.reconnect-delay=600')
+        guest = Client(f'{self.pri.dir}/qmp2')
+        self.addCleanup(guest.close)
+        relay.kill()
+        guest.sock.sendall(b'{"execute": "human-monitor-command", "arguments": '
+                           b'{"command-line": "qemu-io colo-disk0 \\"write -P 7 0 64k\\""}}')
+        guest.sock.settimeout(1)
+        with self.assertRaises(TimeoutError):
+            guest.sock.recv(1)
+        guest.sock.settimeout(20)
+        self.assertNotIn('error', self.p.cmd('query-replication')[0])
+        self.assertIn('a resync is needed', self.p.error('xen-colo-do-checkpoint'))
+        self.assertIn('wrote 65536/65536', guest.reply()['return'])
+        self.p.wait_event('REPLICATION_ERROR', operation='link')
+        info = self.p.cmd('query-replication')[0]
+        self.assertEqual((info['stage'], info['epoch']), ('running', 1))
+        self.assertEqual((info['error']['operation'], info['error']['missed-bytes']),
+                         ('link', 64 << 10))
+        self.assertNotIn('canceled', info['error']['message'])
+        self.assertEqual(self.p.cmd('query-xen-replication-status'),
+                         {'error': True, 'desc': 'I/O error occurred'})
+        self.io(self.p, 'write -P 8 64k 64k')
+        self.io(self.p, 'read -P 7 0 64k')
+
+    def test_checkpoint_while_an_idle_link_is_down(self):
+        """It is refused. Nothing is lost, so the disk goes on when the link is there again."""
+        path = f'{self.dir}/relay'
+        relay = Relay(path, f'{self.dir}/nbd')
+        self.addCleanup(relay.kill)
+        self.replicate(path, ',file.reconnect-delay=600')
+        self.io(self.p, 'write -P 1 0 64k')
+        self.hmp(self.p, 'qemu-io colo-disk0 flush')
+        relay.kill()
+        with self.assertRaisesRegex(QMPError, "is not connected to the secondary's disk"):
+            for _ in range(200): # until it has noticed
+                self.p.cmd('xen-colo-do-checkpoint')
+                time.sleep(0.1)
+        epoch = self.p.cmd('query-replication')[0]['epoch']
+        relay = Relay(path, f'{self.dir}/nbd')
+        self.addCleanup(relay.kill)
+        self.io(self.p, 'write -P 2 0 64k')
+        info = self.p.cmd('query-replication')[0]
+        self.assertNotIn('error', info)
+        self.assertEqual(info['epoch'], epoch)
+        self.checkpoint()
+        self.io(self.s, 'read -P 2 0 64k')
 
     def test_commands_and_errors(self):
         status = {'error': True, 'desc': 'Block replication is not running'}

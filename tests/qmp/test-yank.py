@@ -5,32 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import unittest
 
-from qmpclient import BUILD, Client, Daemon, QMPError
+from qmpclient import BUILD, Client, Daemon, QMPError, Relay
 
 PROMPT = 10  # seconds a command may take that waits for nobody; machines are busy
 DELAY = 600  # of reconnecting: nothing passes because it has passed
-
-RELAY = """
-import os, socket, sys, threading
-def pump(a, b):
-    while (data := a.recv(65536)):
-        b.sendall(data)
-    b.shutdown(socket.SHUT_RDWR)
-s = socket.socket(socket.AF_UNIX)
-s.bind(sys.argv[1])
-s.listen()
-while True:
-    a, _ = s.accept()
-    b = socket.socket(socket.AF_UNIX)
-    b.connect(sys.argv[2])
-    threading.Thread(target=pump, args=(a, b), daemon=True).start()
-    threading.Thread(target=pump, args=(b, a), daemon=True).start()
-"""
-
 
 class Yank(unittest.TestCase):
     def setUp(self):
@@ -54,13 +35,9 @@ class Yank(unittest.TestCase):
         return c
 
     def relay(self):
-        """A process between the two hosts."""
-        path = f'{self.near.dir}/relay'
-        p = subprocess.Popen([sys.executable, '-c', RELAY, path, self.server])
-        self.addCleanup(p.wait)
-        self.addCleanup(p.kill)
-        self.near.wait_for(path)
-        return p, path
+        relay = Relay(f'{self.near.dir}/relay', self.server)
+        self.addCleanup(relay.kill)
+        return relay.proc, relay.path
 
     def stop(self, pid):
         """Until the returned function is called, or the test ends."""
