@@ -204,7 +204,7 @@ void limits_refresh(BlockNode *node)
     }
     l = node->limits;
     assert(l.request_alignment > 0 && (l.request_alignment & (l.request_alignment - 1)) == 0);
-    assert(l.request_alignment <= BLOCK_MAX_REQUEST / 2);
+    assert(l.request_alignment <= NODE_ALIGN_MAX);
 }
 
 /* Post-order over the parents: a node comes after everything above it. */

@@ -5,15 +5,18 @@
  *
  * What is not aligned is written as data, padded. The rest is cut so that a
  * part either lies inside one unit of pwrite_zeroes_alignment or is made of
- * whole ones, which is what drivers do cheaply. Data writes go in chunks of at
- * most 16 MiB from one page-aligned area that is never written to.
+ * whole ones, which is what drivers do cheaply. Data writes go in chunks of 16
+ * MiB, or one unit where that is more, from one page-aligned area that is never
+ * written to.
  */
 #include "io-internal.h"
 
-#define ZERO_AREA (1 * MiB)
-#define ZERO_VECS 16 /* of ZERO_AREA: 16 MiB a chunk */
+#define ZERO_AREA  (1 * MiB)
+#define ZERO_CHUNK (16 * MiB)
+#define ZERO_VECS  (NODE_ALIGN_MAX / ZERO_AREA)
 
 static uint8_t zero_area[ZERO_AREA] __attribute__((aligned(4096)));
+static const struct iovec zero_vecs[ZERO_VECS] = {[0 ... ZERO_VECS - 1] = {zero_area, ZERO_AREA}};
 
 typedef struct ZeroWrite {
     BlockNode *node;
@@ -24,32 +27,22 @@ typedef struct ZeroWrite {
     bool unsupported;    /* the driver has said -ENOTSUP: do not ask again */
 } ZeroWrite;
 
-static IoVec zero_iov(struct iovec v[ZERO_VECS], int64_t bytes)
+static IoVec zeroes(int64_t bytes)
 {
-    int n = 0;
-
-    while (bytes > 0) {
-        size_t part = MIN(bytes, ZERO_AREA);
-
-        assert(n < ZERO_VECS);
-        v[n++] = (struct iovec){zero_area, part};
-        bytes -= part;
-    }
-    return iov_of(v, n);
+    return iov_slice(iov_of(zero_vecs, (int)DIV_ROUND_UP(bytes, ZERO_AREA)), 0, (size_t)bytes);
 }
 
 static int coroutine_fn write_data(ZeroWrite *z, int64_t offset, int64_t bytes)
 {
     int64_t unit = z->node->limits.request_alignment;
-    int64_t max = ALIGN_DOWN(MIN(ZERO_VECS * ZERO_AREA, io_max_transfer(z->node)), unit);
-    struct iovec v[ZERO_VECS];
+    int64_t max = ALIGN_DOWN(MIN(MAX(ZERO_CHUNK, unit), io_max_transfer(z->node)), unit);
     int r = 0;
 
     z->native &= z->node->supported_write_flags;
     while (bytes > 0 && r == 0) {
         int64_t n = MIN(bytes, max);
 
-        r = io_drv_pwritev(z->node, offset, zero_iov(v, n), z->data_flags);
+        r = io_drv_pwritev(z->node, offset, zeroes(n), z->data_flags);
         offset += n;
         bytes -= n;
     }
@@ -123,17 +116,14 @@ static int coroutine_fn write_aligned(ZeroWrite *z, int64_t offset, int64_t byte
 /* Less than a unit, or what sticks out of whole units. */
 static int coroutine_fn write_edge(ZeroWrite *z, int64_t offset, int64_t bytes)
 {
-    struct iovec v;
-
     if (bytes == 0) {
         return 0;
     }
     if (!z->fallback) {
         return -ENOTSUP;
     }
-    assert(bytes <= ZERO_AREA);
     z->native &= z->node->supported_write_flags;
-    return io_co_write_padded(z->node, offset, iov_one(&v, zero_area, bytes), z->data_flags);
+    return io_co_write_padded(z->node, offset, zeroes(bytes), z->data_flags);
 }
 
 static int coroutine_fn write_all(ZeroWrite *z, int64_t offset, int64_t bytes)

@@ -91,7 +91,7 @@ set_limits(BlkdebugState *s, const BlockdevOptionsBlkdebug *o, uint32_t below, G
     int64_t align = o->has_align && o->align > 0 ? o->align : 1;
     int64_t unit = MAX(align, (int64_t)below);
 
-    if ((align & (align - 1)) != 0 || align > 1 * GiB) {
+    if ((align & (align - 1)) != 0 || align > NODE_ALIGN_MAX) {
         return fail(errp, "Cannot meet constraints with align %lld", (long long)align);
     }
     s->limits = (BlockLimits){

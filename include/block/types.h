@@ -52,6 +52,7 @@ typedef uint32_t ReqFlags;
 #define REQ_NO_WAIT         0x400u /* with SERIALISING: -EBUSY rather than wait */
 
 #define BLOCK_MAX_REQUEST   ((int64_t)INT32_MAX - 511) /* 2^31 - 512 */
+#define NODE_ALIGN_MAX      ((int64_t)1 << 29) /* of requests: two units are less than the most */
 #define BLOCK_MAX_LENGTH    (INT64_MAX & ~(int64_t)511)
 
 /* --- block status: one answer for the start of a range --- */

@@ -369,6 +369,22 @@ static void coroutine_fn test_blkdebug_states(void)
 }
 LOOP_TEST("/blkdebug/states", test_blkdebug_states)
 
+/* The largest unit works; the next is refused, not asserted. */
+static void coroutine_fn test_blkdebug_align(void)
+{
+    BlockBackend *be = open_blkdebug("'align': 536870912");
+    g_autoptr(GError) err = NULL;
+    json_t *json = json_pack("{s:s, s:I, s:{s:s}}", "driver", "blkdebug", "align",
+                             (json_int_t)GiB, "image", "driver", "null-co");
+
+    g_assert_cmpuint(backend_node(be)->limits.request_alignment, ==, 512 * MiB);
+    backend_co_free(be);
+    g_assert_null(node_co_open_json(json, NULL, &err));
+    g_assert_cmpstr(err->message, ==, "Cannot meet constraints with align 1073741824");
+    json_decref(json);
+}
+LOOP_TEST("/blkdebug/align", test_blkdebug_align)
+
 static int coroutine_fn write_one(void *opaque)
 {
     uint8_t buf[512] = {0};

@@ -7,6 +7,7 @@
 #include "block/driver.h"
 #include "block/graph.h"
 #include "memdisk.h"
+#include "util/buf.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -253,6 +254,34 @@ static void coroutine_fn test_fence_catches_who_waits(void)
     tear_down(&f);
 }
 VTEST("/io/fence/waiting", test_fence_catches_who_waits)
+
+/* --- zeroes --- */
+
+/* Larger units than the area of zeroes, and than a chunk of it. */
+static void coroutine_fn test_zeroes_of_large_units(void)
+{
+    static const uint32_t units[] = {4 * MiB, 32 * MiB};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(units); i++) {
+        MemdiskOptions o = {.length = 3 * (int64_t)units[i], .alignment = units[i],
+                            .no_zeroes = true};
+        int64_t from = units[i] / 2, to = 2 * (int64_t)units[i] + 512;
+        uint8_t *bytes;
+        Fixture f;
+
+        set_up(&f, &o);
+        bytes = memdisk_data(f.disk);
+        memset(bytes, 0x55, (size_t)o.length);
+        g_assert_cmpint(backend_co_pwrite_zeroes(f.be, from, to - from, 0), ==, 0);
+        g_assert_cmphex(bytes[from - 1], ==, 0x55);
+        g_assert_true(buf_is_zero(bytes + from, (size_t)(to - from)));
+        g_assert_cmphex(bytes[to], ==, 0x55);
+        g_assert_cmpint(backend_co_pwrite_zeroes(f.be, 512, 3 * MiB, 0), ==, 0);
+        g_assert_true(buf_is_zero(bytes + 512, 3 * MiB));
+        tear_down(&f);
+    }
+}
+VTEST("/io/zeroes/large-units", test_zeroes_of_large_units)
 
 /* --- discard --- */
 
