@@ -16,6 +16,9 @@
  *   7  dirty bit cleared
  *   8  file cut, bit by bit when clusters are allocated
  *
+ * Where tables have moved, guest data may lie in the clusters of step 3: they
+ * are zeroed only when no L1 entry can lead there any more, after one flush more.
+ *
  * The flush in step 3 matters: without it the header might switch to an L1
  * table that still holds what cluster 3 held before. Steps 4 to 6 may reach the
  * disk in any order: refcounts are rebuilt while the image is dirty. So what is
@@ -62,13 +65,23 @@ static int coroutine_fn flush(Qcow2 *q)
 
 /* --- the fast way --- */
 
+/* Where the fresh ones go nothing lies but the tables whose place they take. */
+static bool tables_are_in_place(const Qcow2 *q)
+{
+    return q->h.l1_offset == 3 * q->cluster_size && q->h.reftable_offset == q->cluster_size &&
+           q->h.reftable_clusters == 1 && q->rt[0] == 2 * q->cluster_size;
+}
+
 /* Steps 3 to 6. */
 static int coroutine_fn write_fresh_tables(Qcow2 *q, uint64_t n)
 {
     uint8_t head[20], entry[8];
     uint8_t *block;
-    int r = write_zeroes(q, q->cluster_size, (2 + n) << q->cluster_bits);
+    int r = tables_are_in_place(q) ? 0 : flush(q); /* R7 */
 
+    if (r == 0) {
+        r = write_zeroes(q, q->cluster_size, (2 + n) << q->cluster_bits);
+    }
     if (r == 0) {
         r = flush(q); /* R6 */
     }

@@ -118,6 +118,36 @@ static void coroutine_fn test_rebuilt_table_before_header(void)
 }
 VTEST("/qcow2-order/rebuilt-refcounts-before-header", test_rebuilt_table_before_header)
 
+/* R7: where refcounts have moved, guest data lie in the clusters that emptying puts tables in. */
+static void coroutine_fn test_old_map_before_fresh_tables(void)
+{
+    const unsigned changes = MEMDISK_WRITE | MEMDISK_ZERO;
+    Memdisk *disk = new_image();
+    Qcow2Disk d = qcow2_disk_open(disk, "img", "");
+    ImageCheck check = {0};
+    GError *err = NULL;
+    int64_t map, tables;
+
+    qcow2_disk_close(&d);
+    memset(memdisk_data(disk) + RB_AT, 0, CLUSTER);
+    d = qcow2_disk_open(disk, "img", "");
+    g_assert_true(d.node->drv->co_check(d.node, &check, true, true, &err));
+    g_assert_cmpint(check.corruptions_fixed, >, 0);
+    put(&d, 0);
+    put(&d, CLUSTER);
+    g_assert_cmpint(backend_co_flush(d.be), ==, 0);
+    memdisk_log_clear(disk);
+    g_assert_cmpint(backend_co_make_empty(d.be), ==, 0);
+    map = find(disk, changes, 3 * CLUSTER);
+    tables = find(disk, changes, CLUSTER);
+    g_assert_cmpint(map, <, tables);
+    g_assert_cmpint(entry(disk, tables - 1).kind, ==, MEMDISK_FLUSH);
+    g_assert_cmpint(tables - 1, >, map);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+VTEST("/qcow2-order/old-map-before-fresh-tables", test_old_map_before_fresh_tables)
+
 /* Everything that no flush covers is lost. */
 static void lose_all(Memdisk *disk)
 {
