@@ -168,9 +168,8 @@ def pump(a, b):
         b.sendall(data)
     b.shutdown(socket.SHUT_RDWR)
 s = socket.socket(socket.AF_UNIX)
-s.bind(sys.argv[1] + '~')
+s.bind(sys.argv[1])
 s.listen()
-os.rename(sys.argv[1] + '~', sys.argv[1]) # it is there once it listens
 print(flush=True)
 while True:
     a, _ = s.accept()
