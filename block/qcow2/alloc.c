@@ -98,9 +98,6 @@ int coroutine_fn qcow2_co_alloc_locked(Qcow2 *q, uint64_t want, bool exact, uint
     if (fault_hit("qcow2-alloc")) {
         return -ENOMEM;
     }
-    if (unlikely(q->used_end)) {
-        qcow2_co_cut_step(q);
-    }
     QCOW2_EVENT(q, "cluster_alloc");
     r = find_free(q, &s);
     if (r == 0 && s.start == 0) {
@@ -122,7 +119,9 @@ int coroutine_fn qcow2_co_alloc_locked(Qcow2 *q, uint64_t want, bool exact, uint
     }
     *ret_host = host;
     *ret_got = s.n;
-    *ret_fresh = host >= q->fresh_from;
+    *ret_fresh = host >= q->fresh_from ||
+                 (unlikely(q->used_end) &&
+                  qcow2_co_blank(q, host, host + (s.n << q->cluster_bits)));
     qcow2_note_used(q, host + (s.n << q->cluster_bits));
     return 0;
 }

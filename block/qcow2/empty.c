@@ -14,7 +14,7 @@
  *   5  refcount table entry 0
  *   6  refcounts of clusters 0 to 2+n, flush  consistent
  *   7  dirty bit cleared
- *   8  file cut, bit by bit when clusters are allocated
+ *   8  file cut, a bit with each commit
  *
  * Where tables have moved, guest data may lie in the clusters of step 3: they
  * are zeroed only when no L1 entry can lead there any more, after one flush more.
@@ -24,7 +24,9 @@
  * disk in any order: refcounts are rebuilt while the image is dirty. So what is
  * in memory need not be written before; and whether 7 and 8 survive matters to
  * nobody until the next flush. Cutting costs the kernel what all the rest does
- * many times over, so it is left to the allocations to come, and to the close.
+ * many times over, so it is left to the commits to come, and to the close. What
+ * is allocated until then lies in the old part: zeroes are put there ahead of
+ * it by the piece, so that it is as good as what was never used.
  *
  * The general way (version 2, or tables too large for one refcount block)
  * frees cluster by cluster in the order of R7.
@@ -152,7 +154,7 @@ void coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end)
     } /* else: a long file is no error; what is in it is not fresh */
 }
 
-/* Small enough not to be felt by one allocation. */
+/* Small enough not to be felt by one request. */
 static uint64_t cut_bytes(const Qcow2 *q)
 {
     return MIN(128 * q->cluster_size, 8 * (uint64_t)MiB);
@@ -175,6 +177,24 @@ void coroutine_fn qcow2_co_cut_step(Qcow2 *q)
     uint64_t end = qcow2_file_end(q), step = cut_bytes(q);
 
     cut_to(q, end > q->used_end + step ? end - step : q->used_end);
+}
+
+/*
+ * Nobody has been given anything behind used_end. As with what is cut off, a
+ * power cut may bring back what was there as long as nothing points at it.
+ */
+bool coroutine_fn qcow2_co_blank(Qcow2 *q, uint64_t host, uint64_t end)
+{
+    uint64_t from = MAX(q->used_end, q->blank_to);
+    uint64_t to = MIN(end + cut_bytes(q), qcow2_file_end(q));
+
+    if (q->blank_to && end > q->blank_to && to > from) {
+        int r = child_co_pwrite_zeroes(qcow2_file(q), (int64_t)from, (int64_t)(to - from),
+                                       REQ_MAY_UNMAP | REQ_NO_FALLBACK);
+
+        q->blank_to = r < 0 ? 0 : to;
+    }
+    return host >= q->used_end && end <= q->blank_to;
 }
 
 void coroutine_fn qcow2_co_cut_rest(Qcow2 *q)
@@ -221,6 +241,7 @@ static int coroutine_fn empty_fast(Qcow2 *q)
     q->half_empty = false;
     r = qcow2_co_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
     q->used_end = (3 + n) << q->cluster_bits;
+    q->blank_to = q->used_end;
     q->fresh_from = MAX(q->fresh_from, qcow2_file_end(q));
     if (qcow2_file_end(q) <= q->used_end + cut_bytes(q)) {
         qcow2_co_cut_rest(q);

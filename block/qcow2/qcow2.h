@@ -143,6 +143,7 @@ struct Qcow2 {
     uint64_t free_hint;  /* no cluster below is free; an index */
     uint64_t fresh_from; /* file offset: from here on the file has never held anything */
     uint64_t used_end;   /* of an emptied image: what lies behind is to be cut off; 0: nothing */
+    uint64_t blank_to;   /* from used_end to here it reads as zeroes; 0: that cannot be had */
     Qcow2Set meta;       /* clusters of L2 tables and refcount blocks, once meta_known */
     bool meta_known;
     unsigned guards; /* bit per Qcow2Owner: no write may land there that is not meant for it */
@@ -434,6 +435,9 @@ int coroutine_fn qcow2_co_used_end(Qcow2 *q, uint64_t *ret);
 void coroutine_fn qcow2_co_cut_file(Qcow2 *q, uint64_t end);
 /** qcow2_co_cut_step() - a part of what emptying left behind what is in use; under meta_lock */
 void coroutine_fn qcow2_co_cut_step(Qcow2 *q);
+/** qcow2_co_blank() - [@host, @end) of an emptied image is about to be used: does it read as
+ * zeroes? Sees to it if it can; under meta_lock */
+bool coroutine_fn qcow2_co_blank(Qcow2 *q, uint64_t host, uint64_t end);
 /** qcow2_co_cut_rest() - all of it */
 void coroutine_fn qcow2_co_cut_rest(Qcow2 *q);
 /** qcow2_note_used() - the file is used up to @end */

@@ -116,7 +116,11 @@ static void coroutine_fn create_disks(World *w)
 {
     GError *err = NULL;
 
-    w->disk = memdisk_new(&(MemdiskOptions){.latency_ns = NS_PER_MS, .jitter_ns = NS_PER_MS});
+    w->disk = memdisk_new(&(MemdiskOptions){
+        .latency_ns = NS_PER_MS,
+        .jitter_ns = NS_PER_MS,
+        .zero_flags = choose(w->c) ? REQ_MAY_UNMAP | REQ_NO_FALLBACK : 0,
+    });
     qcow2_disk_create(w->disk,
                       (BlockdevCreateOptionsQcow2){.size = w->sectors * SECTOR + w->filler,
                                                    .has_refcount_bits = w->refcount_bits > 0,

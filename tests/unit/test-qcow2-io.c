@@ -384,10 +384,24 @@ static size_t truncates(Memdisk *disk)
     return memdisk_log_count(disk, MEMDISK_TRUNCATE);
 }
 
-/* Emptying itself cuts nothing off; allocations, flushes and the close do, never what is in use. */
-static void coroutine_fn test_emptied_file_is_cut_later(void)
+static uint64_t written(Memdisk *disk)
 {
-    Memdisk *disk = memdisk_new(&(MemdiskOptions){});
+    uint64_t bytes = 0;
+    size_t n;
+    const MemdiskEntry *log = memdisk_log(disk, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        bytes += log[i].kind == MEMDISK_WRITE ? (uint64_t)log[i].bytes : 0;
+    }
+    return bytes;
+}
+
+/* Emptying itself cuts nothing off; flushes and the close do, never what is in use. Till then the
+ * old part is as good as new: it is made zeroes by the piece where that can be done, and else what
+ * a write leaves of its cluster. */
+static void coroutine_fn is_cut_later(ReqFlags zero_flags)
+{
+    Memdisk *disk = memdisk_new(&(MemdiskOptions){.zero_flags = zero_flags});
     uint8_t *buf = g_malloc(64 * MiB);
     GError *err = NULL;
     Qcow2Disk d;
@@ -404,17 +418,25 @@ static void coroutine_fn test_emptied_file_is_cut_later(void)
     g_assert_cmpint(backend_co_make_empty(d.be), ==, 0);
     g_assert_cmpuint(truncates(disk), ==, 0);
     g_assert_cmpint(memdisk_length(disk), ==, full);
-    g_assert_cmpint(backend_co_pwrite(d.be, 100, buf, 100, 0), ==, 0);
-    g_assert_cmpint(memdisk_length(disk), <, full);
-    g_assert_cmpint(memdisk_length(disk), >, full / 2);
-    g_assert_cmpint(backend_co_pread(d.be, 0, buf, 65536), ==, 0);
-    for (int i = 0; i < 65536; i++) { /* the cluster had ones in it */
-        g_assert_cmpuint(buf[i], ==, i >= 100 && i < 200);
+    memdisk_log_clear(disk);
+    for (int k = 0; k < 64; k++) {
+        g_assert_cmpint(backend_co_pwrite(d.be, k * 65536 + 100, buf, 100, 0), ==, 0);
+    }
+    g_assert_cmpuint(memdisk_log_count(disk, MEMDISK_ZERO), ==, 1); /* or that of the L2 table */
+    if (zero_flags) {
+        g_assert_cmpuint(written(disk), <=, 64 * 4096);
+    } else {
+        g_assert_cmpuint(written(disk), ==, 64 * 65536);
+    }
+    g_assert_cmpint(memdisk_length(disk), ==, full);
+    g_assert_cmpint(backend_co_pread(d.be, 0, buf, 64 * 65536), ==, 0);
+    for (int i = 0; i < 64 * 65536; i++) { /* the clusters had ones in them */
+        g_assert_cmpuint(buf[i], ==, i % 65536 >= 100 && i % 65536 < 200);
     }
     for (int i = 0; i < 12; i++) {
         g_assert_cmpint(backend_co_flush(d.be), ==, 0);
     }
-    g_assert_cmpint(memdisk_length(disk), <=, 6 * 65536);
+    g_assert_cmpint(memdisk_length(disk), <=, 69 * 65536);
     qcow2_disk_assert_clean(&d);
 
     memset(buf, 2, 64 * MiB);
@@ -425,5 +447,11 @@ static void coroutine_fn test_emptied_file_is_cut_later(void)
     g_assert_cmpint(memdisk_length(disk), ==, 4 * 65536);
     memdisk_free(disk);
     g_free(buf);
+}
+
+static void coroutine_fn test_emptied_file_is_cut_later(void)
+{
+    is_cut_later(0);
+    is_cut_later(REQ_MAY_UNMAP | REQ_NO_FALLBACK);
 }
 VTEST("/qcow2/io/emptied-file-is-cut-later", test_emptied_file_is_cut_later)
