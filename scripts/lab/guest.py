@@ -200,7 +200,7 @@ class Guest:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.reader.start()
         try:
-            self.qmp = Qmp(self.qmp_path, timeout=30)
+            self.qmp = Qmp(self.qmp_path, connect=30)
         except OSError:
             self.end()
             raise RuntimeError(f'{self.name} did not start: {self.text()}') from None

@@ -1,103 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A plain client of QMP, and a tandemd to talk to; standard library only."""
+"""A tandemd to talk to, and a wire to cut."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', '..', 'scripts'))
+
+from lab.qmp import Qmp, QmpError  # noqa: E402,F401
+
 BUILD = os.environ.get('TANDEM_BUILD', 'build')
 TANDEMD = os.path.join(BUILD, 'tools', 'tandemd')
-
-
-class QMPError(Exception):
-    """An error reply; 'cls' and 'desc' are its members."""
-
-    def __init__(self, error):
-        super().__init__(f"{error['class']}: {error['desc']}")
-        self.cls, self.desc = error['class'], error['desc']
-
-
-class Client:
-    """One connection; events are kept in 'events' in order of arrival."""
-
-    def __init__(self, address, negotiate=True, timeout=20):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.sock = socket.socket(family)
-        self.sock.settimeout(timeout)
-        self._connect(address)
-        self.lines = self.sock.makefile('rb')
-        self.events = []
-        self.greeting = self.read()
-        if negotiate:
-            self.cmd('qmp_capabilities')
-
-    def _connect(self, address):
-        """A socket that is bound and does not listen yet refuses; that passes."""
-        for _ in range(100):
-            try:
-                return self.sock.connect(address)
-            except ConnectionRefusedError:
-                time.sleep(0.01)
-        return self.sock.connect(address)
-
-    def read(self):
-        """The next object from the server; None at the end."""
-        line = self.lines.readline()
-        return json.loads(line) if line else None
-
-    def raw(self, text):
-        """Send bytes or text as they are; return the next object that is no event."""
-        self.sock.sendall(text if isinstance(text, bytes) else text.encode())
-        return self.reply()
-
-    def reply(self):
-        while True:
-            obj = self.read()
-            if obj is None or 'event' not in obj:
-                return obj
-            self.events.append(obj)
-
-    def cmd(self, name, /, **arguments):
-        """Run a command; '_' in names of arguments stands for '-'."""
-        request = {'execute': name}
-        if arguments:
-            request['arguments'] = {k.replace('_', '-'): v for k, v in arguments.items()}
-        obj = self.raw(json.dumps(request))
-        if obj is None:
-            raise EOFError(name)
-        if 'error' in obj:
-            raise QMPError(obj['error'])
-        return obj['return']
-
-    def error(self, name, /, **arguments):
-        """The description of the error that a command must give."""
-        try:
-            result = self.cmd(name, **arguments)
-        except QMPError as err:
-            return err.desc
-        raise AssertionError(f'{name} succeeded: {result}')
-
-    def wait_event(self, name, /, **data):
-        """The next event with this name and these members of its data."""
-        while True:
-            for i, event in enumerate(self.events):
-                have = event.get('data', {})
-                if event['event'] == name and all(
-                        have.get(k.replace('_', '-')) == v for k, v in data.items()):
-                    return self.events.pop(i)
-            obj = self.read()
-            if obj is None:
-                raise EOFError(name)
-            assert 'event' in obj, obj
-            self.events.append(obj)
-
-    def close(self):
-        self.lines.close()
-        self.sock.close()
 
 
 class Daemon:
@@ -126,7 +42,7 @@ class Daemon:
             time.sleep(0.01)
 
     def client(self, **kwargs):
-        return Client(self.path, **kwargs)
+        return Qmp(self.path, **kwargs)
 
     def printed(self):
         """What it printed since the last call."""
@@ -164,9 +80,12 @@ class Relay:
     PROGRAM = """
 import socket, sys, threading
 def pump(a, b):
-    while (data := a.recv(65536)):
-        b.sendall(data)
-    b.shutdown(socket.SHUT_RDWR)
+    try:
+        while (data := a.recv(65536)):
+            b.sendall(data)
+        b.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # one of the two has gone
 s = socket.socket(socket.AF_UNIX)
 s.bind(sys.argv[1])
 s.listen()

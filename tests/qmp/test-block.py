@@ -5,7 +5,7 @@ import os
 import time
 import unittest
 
-from qmpclient import Client, Daemon, QMPError
+from qmpclient import Daemon, Qmp, QmpError
 
 NULL = {'driver': 'null-co', 'size': 1 << 20, 'read-zeroes': True}
 
@@ -118,7 +118,7 @@ class Block(unittest.TestCase):
         slow = dict(NULL, **{'latency-ns': 700 * 10**6})
         extra = [o for i in (1, 2) for o in ('-qmp', f'unix:{{dir}}/qmp{i},server=on,wait=off')]
         with Daemon(*extra) as daemon:
-            one, two, three = [Client(daemon.path + i) for i in ('', '1', '2')]
+            one, two, three = [Qmp(daemon.path + i) for i in ('', '1', '2')]
             for name, options in (('a', slow), ('b', slow), ('c', NULL)):
                 one.cmd('blockdev-add', node_name=name, **options)
             one.cmd('blockdev-add', node_name='q', driver='quorum', vote_threshold=1,
@@ -323,18 +323,18 @@ class Block(unittest.TestCase):
         self.assertIn('No such file', error('drive-mirror', job_id='j', device='src', sync='full',
                                             target='/does/not/exist', mode='existing'))
         self.assertIn('into itself', error('block-commit', job_id='j', device='src'))
-        with self.assertRaises(QMPError) as caught:
+        with self.assertRaises(QmpError) as caught:
             self.c.cmd('block-commit', device='x')
         self.assertEqual(caught.exception.cls, 'DeviceNotFound')
         self.assertEqual(self.c.cmd('query-jobs'), [])
 
     def test_unknown_jobs(self):
         for verb in ('pause', 'resume', 'cancel', 'complete', 'finalize', 'dismiss'):
-            with self.assertRaises(QMPError) as caught:
+            with self.assertRaises(QmpError) as caught:
                 self.c.cmd(f'job-{verb}', id='x')
             self.assertEqual(caught.exception.cls, 'GenericError')
             member = 'id' if verb in ('finalize', 'dismiss') else 'device'
-            with self.assertRaises(QMPError) as caught:
+            with self.assertRaises(QmpError) as caught:
                 self.c.cmd(f'block-job-{verb}', **{member: 'x'})
             self.assertEqual(caught.exception.cls, 'DeviceNotActive')
 

@@ -7,7 +7,7 @@ import socket
 import time
 import unittest
 
-from qmpclient import Client, Daemon, TANDEMD
+from qmpclient import Daemon, Qmp, TANDEMD
 
 # AddressSanitizer keeps freed memory for a while, and is slow.
 SANITIZED = b'__asan_init' in open(TANDEMD, 'rb').read()
@@ -35,7 +35,7 @@ class Clients(unittest.TestCase):
         return s
 
     def still_works(self):
-        c = Client(self.other)
+        c = Qmp(self.other)
         self.assertEqual(c.cmd('query-status')['running'], True)
         c.close()
 
@@ -58,7 +58,7 @@ class Clients(unittest.TestCase):
         deep = '[' * 1000 + ']' * 1000
         self.assertEqual(c.raw(deep)['error']['desc'], 'QMP input must be a JSON object')
         c.sock.sendall(('{"execute": "query-status", "id": %s}' % deep).encode())
-        reply = c.lines.readline().decode().split('"id": ')[1].strip()[:-1]
+        reply = c.read_line().decode().split('"id": ')[1].strip()[:-1]
         self.assertEqual(reply, deep)
         reply = c.raw('{"execute": "query-status", "arguments": {"x": %s}}' % deep)
         self.assertIn('unexpected', reply['error']['desc'])
@@ -90,7 +90,7 @@ class Clients(unittest.TestCase):
         except socket.timeout:
             pass
         self.assertLess(sent, 200 * len(request))
-        c = Client(self.other)
+        c = Qmp(self.other)
         before = rss_kib(self.daemon.proc.pid)
         for _ in range(10000):
             c.sock.sendall(b'{"execute": "stop"}{"execute": "cont"}')
@@ -197,7 +197,7 @@ class Clients(unittest.TestCase):
             'arguments': {'driver': 'nbd', 'node-name': 'n',
                           'server': {'type': 'unix', 'path': path}}}).encode())
         peer, _ = silent.accept()
-        c = Client(self.other)
+        c = Qmp(self.other)
         start = time.monotonic()
         self.assertEqual(c.cmd('quit'), {})
         self.assertEqual(self.daemon.wait(), 0)

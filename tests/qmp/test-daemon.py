@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from qmpclient import Client, Daemon, TANDEMD
+from qmpclient import Daemon, Qmp, TANDEMD
 
 SOURCE = os.environ.get('TANDEM_SOURCE', os.path.join(os.path.dirname(__file__), '../..'))
 SANITIZED = b'__asan_init' in open(TANDEMD, 'rb').read()
@@ -222,7 +222,7 @@ class Process(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b'', b''))
         with open(pid, encoding='ascii') as f:         # there when the parent has gone
             number = int(f.read())
-        client = Client(sock)
+        client = Qmp(sock)
         self.assertEqual(os.readlink(f'/proc/{number}/cwd'), '/')
         self.assertEqual(os.readlink(f'/proc/{number}/fd/2'), '/dev/null')
         client.cmd('quit')
@@ -257,7 +257,7 @@ class Process(unittest.TestCase):
         stale.bind(path)
         stale.close()
         with Daemon('-qmp', f'unix:{path},server=on,wait=off'):
-            Client(path).close()
+            Qmp(path).close()
         self.assertFalse(os.path.exists(path))
 
     def test_tcp(self):
@@ -266,7 +266,7 @@ class Process(unittest.TestCase):
         address = probe.getsockname()
         probe.close()
         with Daemon('-qmp', f'tcp:127.0.0.1:{address[1]},server,nowait'):
-            client = Client(address)
+            client = Qmp(address)
             client.cmd('query-status')
             client.close()
 
@@ -291,7 +291,7 @@ class Process(unittest.TestCase):
             daemon.wait_for(path)
             self.assertIn(b'waiting', daemon.proc.stderr.readline())
             self.assertFalse(os.path.exists(f'{self.dir}/pid'))
-            client = Client(path)
+            client = Qmp(path)
             self.assertTrue(os.path.exists(f'{self.dir}/pid'))
             client.close()
         with Daemon('-qmp', f'unix:{path},server=on', monitor=False,

@@ -4,7 +4,7 @@
 import os
 import unittest
 
-from qmpclient import Client, Daemon
+from qmpclient import Daemon, Qmp
 
 
 class Protocol(unittest.TestCase):
@@ -126,9 +126,9 @@ class Protocol(unittest.TestCase):
 
     def test_output_is_ascii(self):
         self.c.sock.sendall('{"execute": "stop", "id": "é😀"}'.encode())
-        line = self.c.lines.readline()
+        line = self.c.read_line()
         while b'"event"' in line:
-            line = self.c.lines.readline()
+            line = self.c.read_line()
         self.assertTrue(line.isascii() and line.endswith(b'\r\n'), line)
         self.assertIn(b'\\u00E9\\uD83D\\uDE00', line)
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 import unittest
 
-from qmpclient import BUILD, Client, Daemon, QMPError, Relay
+from qmpclient import BUILD, Daemon, Qmp, QmpError, Relay
 
 SIZE = '16M'
 
@@ -115,7 +115,7 @@ class Replication(unittest.TestCase):
         relay = Relay(f'{self.dir}/relay', f'{self.dir}/nbd')
         self.addCleanup(relay.kill)
         self.replicate(relay.path, ',file.reconnect-delay=600')
-        guest = Client(f'{self.pri.dir}/qmp2')
+        guest = Qmp(f'{self.pri.dir}/qmp2')
         self.addCleanup(guest.close)
         relay.kill()
         guest.sock.sendall(b'{"execute": "human-monitor-command", "arguments": '
@@ -148,7 +148,7 @@ class Replication(unittest.TestCase):
         self.io(self.p, 'write -P 1 0 64k')
         self.hmp(self.p, 'qemu-io colo-disk0 flush')
         relay.kill()
-        with self.assertRaisesRegex(QMPError, "is not connected to the secondary's disk"):
+        with self.assertRaisesRegex(QmpError, "is not connected to the secondary's disk"):
             for _ in range(200): # until it has noticed
                 self.p.cmd('xen-colo-do-checkpoint')
                 time.sleep(0.1)

@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from qmpclient import BUILD, Client, Daemon, QMPError, Relay
+from qmpclient import BUILD, Daemon, Qmp, QmpError, Relay
 
 PROMPT = 10  # seconds a command may take that waits for nobody; machines are busy
 DELAY = 600  # of reconnecting: nothing passes because it has passed
@@ -29,7 +29,7 @@ class Yank(unittest.TestCase):
         return daemon
 
     def client(self, path, **agreed):
-        c = Client(path, negotiate=False)
+        c = Qmp(path, negotiate=False)
         self.addCleanup(c.close)
         c.cmd('qmp_capabilities', **agreed)
         return c
@@ -99,7 +99,7 @@ class Yank(unittest.TestCase):
         self.assertEqual(self.c.cmd('query-yank'), [{'type': 'block-node', 'node-name': 'n'}])
         n, z = ({'type': 'block-node', 'node-name': x} for x in 'nz')
         for bad in ([z], [n, z], [{'type': 'chardev', 'id': 'n'}], [{'type': 'migration'}]):
-            with self.assertRaises(QMPError) as e:
+            with self.assertRaises(QmpError) as e:
                 self.c.cmd('yank', instances=bad)
             self.assertEqual((e.exception.cls, e.exception.desc),
                              ('DeviceNotFound', 'Instance not found'))
