@@ -44,70 +44,81 @@ find_block_job_for(const char *id, JobVerb verb, GError **errp)
     return job_verb_allowed(job, verb, errp) ? job : NULL;
 }
 
+/* What most verbs come to, once the job allows them. */
 static bool
-finalize(Job *job)
+perform(Job *job, JobVerb verb, GError **errp)
 {
-    job_finalize(job);
-    return true;
+    switch (verb) {
+    case JOB_VERB_PAUSE:
+        return job_user_pause(job, errp);
+    case JOB_VERB_RESUME:
+        return job_user_resume(job, errp);
+    case JOB_VERB_COMPLETE:
+        return job_complete(job, errp);
+    case JOB_VERB_CANCEL:
+        job_cancel(job, true);
+        return true;
+    case JOB_VERB_FINALIZE:
+        job_finalize(job);
+        return true;
+    case JOB_VERB_DISMISS:
+        job_dismiss(job);
+        return true;
+    default:
+        g_assert_not_reached();
+    }
 }
 
 static bool
-dismiss(Job *job)
+on_job(const char *id, JobVerb verb, GError **errp)
 {
-    job_dismiss(job);
-    return true;
+    Job *job = find_for(id, verb, errp);
+
+    return job && perform(job, verb, errp);
+}
+
+static bool
+on_block_job(const char *id, JobVerb verb, GError **errp)
+{
+    Job *job = find_block_job_for(id, verb, errp);
+
+    return job && perform(job, verb, errp);
 }
 
 bool coroutine_fn
 qmp_job_pause(const QmpJobPauseArgs *args, GError **errp)
 {
-    Job *job = find_for(args->id, JOB_VERB_PAUSE, errp);
-
-    return job && job_user_pause(job, errp);
+    return on_job(args->id, JOB_VERB_PAUSE, errp);
 }
 
 bool coroutine_fn
 qmp_job_resume(const QmpJobResumeArgs *args, GError **errp)
 {
-    Job *job = find_for(args->id, JOB_VERB_RESUME, errp);
-
-    return job && job_user_resume(job, errp);
+    return on_job(args->id, JOB_VERB_RESUME, errp);
 }
 
 bool coroutine_fn
 qmp_job_cancel(const QmpJobCancelArgs *args, GError **errp)
 {
-    Job *job = find_for(args->id, JOB_VERB_CANCEL, errp);
-
-    if (!job) {
-        return false;
-    }
-    job_cancel(job, true);
-    return true;
+    return on_job(args->id, JOB_VERB_CANCEL, errp);
 }
 
 bool coroutine_fn
 qmp_job_complete(const QmpJobCompleteArgs *args, GError **errp)
 {
-    Job *job = find_for(args->id, JOB_VERB_COMPLETE, errp);
-
-    return job && job_complete(job, errp);
+    return on_job(args->id, JOB_VERB_COMPLETE, errp);
 }
 
 bool coroutine_fn
 qmp_job_finalize(const QmpJobFinalizeArgs *args, GError **errp)
 {
-    Job *job = find_for(args->id, JOB_VERB_FINALIZE, errp);
-
-    return job && finalize(job);
+    return on_job(args->id, JOB_VERB_FINALIZE, errp);
 }
 
 bool coroutine_fn
 qmp_job_dismiss(const QmpJobDismissArgs *args, GError **errp)
 {
-    Job *job = find_for(args->id, JOB_VERB_DISMISS, errp);
-
-    return job && dismiss(job);
+    return on_job(args->id, JOB_VERB_DISMISS, errp);
 }
 
 /* --- block-job-* --- */
@@ -115,41 +126,31 @@ qmp_job_dismiss(const QmpJobDismissArgs *args, GError **errp)
 bool coroutine_fn
 qmp_block_job_pause(const QmpBlockJobPauseArgs *args, GError **errp)
 {
-    Job *job = find_block_job_for(args->device, JOB_VERB_PAUSE, errp);
-
-    return job && job_user_pause(job, errp);
+    return on_block_job(args->device, JOB_VERB_PAUSE, errp);
 }
 
 bool coroutine_fn
 qmp_block_job_resume(const QmpBlockJobResumeArgs *args, GError **errp)
 {
-    Job *job = find_block_job_for(args->device, JOB_VERB_RESUME, errp);
-
-    return job && job_user_resume(job, errp);
+    return on_block_job(args->device, JOB_VERB_RESUME, errp);
 }
 
 bool coroutine_fn
 qmp_block_job_complete(const QmpBlockJobCompleteArgs *args, GError **errp)
 {
-    Job *job = find_block_job_for(args->device, JOB_VERB_COMPLETE, errp);
-
-    return job && job_complete(job, errp);
+    return on_block_job(args->device, JOB_VERB_COMPLETE, errp);
 }
 
 bool coroutine_fn
 qmp_block_job_finalize(const QmpBlockJobFinalizeArgs *args, GError **errp)
 {
-    Job *job = find_block_job_for(args->id, JOB_VERB_FINALIZE, errp);
-
-    return job && finalize(job);
+    return on_block_job(args->id, JOB_VERB_FINALIZE, errp);
 }
 
 bool coroutine_fn
 qmp_block_job_dismiss(const QmpBlockJobDismissArgs *args, GError **errp)
 {
-    Job *job = find_block_job_for(args->id, JOB_VERB_DISMISS, errp);
-
-    return job && dismiss(job);
+    return on_block_job(args->id, JOB_VERB_DISMISS, errp);
 }
 
 bool coroutine_fn

@@ -6,6 +6,11 @@
 #include "block/jobs/job-verb.h"
 #include "qapi/events.h"
 
+/* Members that several events begin with. */
+#define WHO_AND_HOW_FAR(job)                                                                       \
+    .type = (job)->drv->type, .device = (job)->id, .len = (job)->progress.total,                   \
+    .offset = (job)->progress.current, .speed = (job)->speed_bytes_per_s
+
 void
 job_tell_status(Job *job)
 {
@@ -19,13 +24,7 @@ job_tell_status(Job *job)
 void
 job_tell_ready(Job *job)
 {
-    BlockJobReadyEvent ev = {
-        .type = job->drv->type,
-        .device = job->id,
-        .len = job->progress.total,
-        .offset = job->progress.current,
-        .speed = job->speed_bytes_per_s,
-    };
+    BlockJobReadyEvent ev = {WHO_AND_HOW_FAR(job)};
 
     if (job->id) {
         event_emit_block_job_ready(&ev);
@@ -58,13 +57,7 @@ job_error_text(const Job *job)
 static void
 job_tell_cancelled(Job *job)
 {
-    BlockJobCancelledEvent ev = {
-        .type = job->drv->type,
-        .device = job->id,
-        .len = job->progress.total,
-        .offset = job->progress.current,
-        .speed = job->speed_bytes_per_s,
-    };
+    BlockJobCancelledEvent ev = {WHO_AND_HOW_FAR(job)};
 
     event_emit_block_job_cancelled(&ev);
 }
@@ -73,11 +66,7 @@ void
 job_tell_end(Job *job)
 {
     BlockJobCompletedEvent ev = {
-        .type = job->drv->type,
-        .device = job->id,
-        .len = job->progress.total,
-        .offset = job->progress.current,
-        .speed = job->speed_bytes_per_s,
+        WHO_AND_HOW_FAR(job),
         .error = (char *)job_error_text(job),
     };
 
