@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from imgpair import TOOLS, have_qemu, normal
 
@@ -145,6 +146,7 @@ class Differ:
     def __init__(self, name, world, excuses, args):
         self.name, self.world, self.excuses, self.args = name, world, excuses, args
         self.cases, self.failures, self.excused = 0, [], 0
+        self.both = ThreadPoolExecutor(2)
 
     def argv(self, side, words):
         program = words[0]
@@ -156,7 +158,9 @@ class Differ:
         """@line is a command line without 'qemu-'; '#json' at its end compares parsed output."""
         parse = line.endswith('#json')
         words = shlex.split(line.removesuffix('#json'))
-        done = {side: self.world.run(side, self.argv(side, words), text) for side in SIDES}
+        runs = {side: self.both.submit(self.world.run, side, self.argv(side, words), text)
+                for side in SIDES}
+        done = {side: run.result() for side, run in runs.items()}
         changed = {side: self.world.changed(side) for side in SIDES}
         results = {side: Outcome(done[side], changed[side]) for side in SIDES}
         q, t = results['q'], results['t']
@@ -210,10 +214,15 @@ def as_json(text):
         return text
 
 
+def soak_seconds():
+    """Few random cases each time, many in the long tests."""
+    return float(os.environ.get('TANDEM_SOAK_SECONDS', 1))
+
+
 def arguments(description):
     p = argparse.ArgumentParser(description=description)
     p.add_argument('--seed', type=int, default=random.SystemRandom().randrange(1 << 32))
-    p.add_argument('--seconds', type=float, default=5, help='for random cases')
+    p.add_argument('--seconds', type=float, default=soak_seconds(), help='for random cases')
     p.add_argument('--only', default='', help='expression that listed cases match')
     return p.parse_args()
 

@@ -20,7 +20,9 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+from difftool import soak_seconds
 from imgpair import TOOLS, have_qemu, normal
 
 PEERS = {
@@ -671,8 +673,10 @@ class Differ:
         return [e for e in seen if e['event'] != 'SHUTDOWN']
 
     def script(self, name, peer, commands):
-        ours, our_prints = self.run_side(OURS_SYS if peer == 'sys' else OURS, commands)
-        theirs, their_prints = self.run_side(PEERS[peer], commands)
+        argv = OURS_SYS if peer == 'sys' else OURS
+        with ThreadPoolExecutor(2) as both:
+            runs = [both.submit(self.run_side, a, commands) for a in (argv, PEERS[peer])]
+        (ours, our_prints), (theirs, their_prints) = [r.result() for r in runs]
         for command, mine, other in zip(commands, ours, theirs):
             self.commands += 1
             self.compare(name, json.dumps(command), mine, other)
@@ -761,7 +765,8 @@ def main():
         sys.exit(77)
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--seed', type=int, default=random.SystemRandom().randrange(1 << 32))
-    p.add_argument('--seconds', type=float, default=5, help='for random sequences')
+    p.add_argument('--seconds', type=float, default=soak_seconds(),
+                   help='for random sequences')
     p.add_argument('--only', default='', help='expression that names of listed sequences match')
     args = p.parse_args()
     print(f'test-diff-qmp: seed {args.seed}', flush=True)
