@@ -136,22 +136,30 @@ mirror_job_co_run(Job *job)
     return r < 0 ? r : mirror_job_co_converge(m);
 }
 
+static void coroutine_fn
+drop_ends(Mirror *m)
+{
+    BlockNode *from = m->from, *onto = m->onto;
+
+    m->from = m->onto = NULL;
+    node_co_unref(from);
+    node_co_unref(onto);
+}
+
 int coroutine_fn
 mirror_job_co_finish(Job *job, int ret)
 {
     Mirror *m = mirror_of(job);
-    BlockNode *from = m->from, *onto = m->onto;
     bool pivot = ret == 0 && (m->completed || m->auto_complete);
     GError *err = NULL;
 
-    m->from = m->onto = NULL;
-    if (!mirror_co_close(m, pivot ? onto : NULL, &err)) {
+    /* A flush of the guest may be looking for what is dirty until the filter has gone. */
+    if (!mirror_co_close(m, pivot ? m->onto : NULL, &err)) {
         job_set_error(job, g_strdup(err->message));
         g_error_free(err);
         ret = -EPERM;
     }
-    node_co_unref(from);
-    node_co_unref(onto);
+    drop_ends(m);
     return ret;
 }
 
@@ -200,12 +208,13 @@ mirror_job_co_start(const JobDriver *drv, const JobOptions *o, const void *state
         job_block_ops(job, source, 0);
         job_block_ops(job, target, 0);
     }
+    m->from = node_ref(source);
+    m->onto = node_ref(target);
     if (!mirror_co_open(m, job, source, target, granularity, filter_name, errp)) {
+        drop_ends(m);
         job_abandon(job);
         return NULL;
     }
-    m->from = node_ref(source);
-    m->onto = node_ref(target);
     job_start(job);
     return job;
 }

@@ -43,9 +43,9 @@ typedef struct Mirror {
     bool target_is_base;    /* it lies below the source: others may read it meanwhile */
     bool flush_copies;      /* M5 */
     bool auto_complete;     /* switch to the target once converged, without being told */
+    BlockNode *from, *onto; /* counted: the ends as the user named them; as long as the filter */
 
     Job *job;
-    BlockNode *from, *onto; /* counted: the ends as the user named them */
     BlockNode *filter;      /* counted; above the source */
     BlockChild *to;         /* the filter's edge to the target */
     BlockBackend *source;   /* below the filter: the gate of copies at that end */

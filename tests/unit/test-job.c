@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "block/backend.h"
+#include "block/drivers.h"
 #include "block/jobs/job-int.h"
 #include "block/jobs/job-verb.h"
 #include "memdisk.h"
 #include "qapi/event-sink.h"
+#include "qcow2-disk.h"
 #include "replworld.h"
 #include "vtest.h"
 
@@ -593,3 +595,84 @@ VTEST("/job/start/commit-does-not-start", test_commit_does_not_start)
 VTEST("/job/end/dismiss-while-told", test_dismiss_while_told)
 VTEST("/job/end/cancel-while-it-ends", test_cancel_while_it_ends)
 VTEST("/job/switch/to-overlay", test_switch_to_overlay)
+
+/* --- a flush that outlives its job --- */
+
+#define FIND_LENGTH (1 * MiB) /* of small clusters: many tables to read */
+
+static int coroutine_fn
+flush_guest(void *opaque)
+{
+    return backend_co_flush(opaque);
+}
+
+static void coroutine_fn
+note_result(int ret, void *opaque)
+{
+    *(int *)opaque = ret;
+}
+
+/*
+ * The job ends because it cannot find what is dirty while a guest's flush is
+ * looking, too: a flush through the filter is no success then.
+ */
+static void coroutine_fn
+flush_while_finding(int failing)
+{
+    BlockdevCreateOptionsQcow2 small = {.size = FIND_LENGTH, .has_cluster_size = true,
+                                        .cluster_size = 512};
+    CommitOptions co = {.auto_complete = true, .top_is_volatile = true,
+                        .on_error = BLOCKDEV_ON_ERROR_REPORT};
+    Memdisk *from = memdisk_new(&(MemdiskOptions){0});
+    Memdisk *to = memdisk_new(&(MemdiskOptions){.length = FIND_LENGTH});
+    g_autofree uint8_t *data = g_malloc0(FIND_LENGTH);
+    BlockNode *file, *bottom, *top;
+    GError *err = NULL;
+    BlockBackend *guest;
+    CoGroup flushes = {0};
+    int result = 1;
+    JobOptions o = {.done = note_result, .opaque = &result};
+
+    drivers_register();
+    qcow2_disk_create(from, small, &err);
+    g_assert_no_error(err);
+    file = memdisk_open(from, "top-file", &(NodeFlags){0}, &err);
+    bottom = memdisk_open(to, "bottom", &(NodeFlags){0}, &err);
+    for (int round = 0; round < 2; round++) { /* the second time with nothing in memory */
+        top = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"top\",\"file\":\"top-file\","
+                            "\"backing\":\"bottom\"}");
+        guest = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, &err);
+        g_assert_true(backend_co_insert(guest, top, &err));
+        if (round == 0) {
+            memset(data, 0x3c, FIND_LENGTH);
+            g_assert_cmpint(backend_co_pwrite(guest, 0, data, FIND_LENGTH, REQ_FUA), ==, 0);
+            backend_co_free(guest);
+            node_co_unref(top);
+        }
+    }
+    memdisk_set_jitter(from, 2 * NS_PER_MS);
+    memdisk_fail_nth(from, MEMDISK_READ, failing, EIO);
+    g_assert_nonnull(commit_co_start(&o, &co, top, bottom, &err));
+    co_group_spawn(&flushes, flush_guest, guest);
+    if (co_group_wait(&flushes) == 0) {
+        g_assert_cmpmem(memdisk_data(to), FIND_LENGTH, data, FIND_LENGTH);
+    }
+    while (result == 1) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    backend_co_free(guest);
+    node_co_unref(top);
+    node_co_unref(bottom);
+    node_co_unref(file);
+    memdisk_free(from);
+    memdisk_free(to);
+}
+
+static void coroutine_fn
+test_flush_outlives_job(void)
+{
+    for (int failing = 1; failing < 34; failing++) {
+        flush_while_finding(failing);
+    }
+}
+VTEST("/job/flush-outlives-its-job", test_flush_outlives_job)
