@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Backends: who they are, what they stand on, what they may do. Their requests
- * are in request.c.
+ * are in backend-io.c.
  */
 #include "acct.h"
 

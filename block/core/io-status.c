@@ -115,7 +115,9 @@ status_inside(BlockNode *node, bool want_zero, int64_t offset, int64_t bytes, Bl
         if (r == 0 && ret->bytes == 0) { /* the child has shrunk under its parent */
             *ret = (BlockStatus){.flags = STATUS_ZERO | STATUS_ALLOCATED, .bytes = st.bytes};
         }
-        ret->flags &= ~STATUS_EOF;
+        if (r == 0) {
+            ret->flags &= ~STATUS_EOF;
+        }
         return r;
     }
     add_what_follows(node, want_zero, offset, &st);

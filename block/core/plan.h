@@ -2,7 +2,8 @@
 /*
  * Plan: the graph as it will be.
  *
- * A copy of all edges and flags, taken when a transaction begins to commit.
+ * A copy of the edges and flags of what a change is connected with, taken when
+ * a transaction begins to commit.
  * Steps change the copy, so they see each other's results and nothing else
  * sees any; then permissions are solved on it. Who commits makes the graph
  * equal to the plan.

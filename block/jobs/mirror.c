@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The copying engine: see mirror.h for the rules M1 to M4 cited below.
+ * The copying engine: see mirror.h for the rules M1 to M5 cited below.
  */
 #include <errno.h>
 
