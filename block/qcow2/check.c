@@ -19,6 +19,7 @@
 #include "check.h"
 
 #define MAX_REFS_BYTES (UINT64_C(4) << 30)
+#define NEAR_END       65536 /* clusters: what is rebuilt goes there, not where an entry points */
 
 /* --- references --- */
 
@@ -38,6 +39,9 @@ static void reference(Check *c, uint64_t host, uint64_t bytes)
                           "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64,
                           host, bytes);
             bad_entry(c);
+            if (i < c->clusters + NEAR_END) {
+                c->keep_off = MAX(c->keep_off, ((host + bytes - 1) >> bits) + 1);
+            }
             return;
         }
         c->refs[i] += c->refs[i] < UINT32_MAX;

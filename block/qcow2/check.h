@@ -12,6 +12,7 @@ typedef struct Check {
     uint32_t *refs;    /* references found, by cluster */
     uint64_t clusters; /* entries of refs */
     uint64_t end;      /* index behind the last cluster that is referenced */
+    uint64_t keep_off; /* index behind what bad entries point at not far behind the end; or 0 */
     bool rebuild;      /* refcount structures are beyond mending one by one */
     int64_t errors, corruptions, leaks, corruptions_fixed, leaks_fixed;
     int64_t bad_entries; /* corruptions that nothing here can mend */

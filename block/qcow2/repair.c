@@ -17,7 +17,8 @@ static int plan(const Check *c, Rebuild *b)
     const Qcow2 *q = c->q;
     uint64_t per_block = UINT64_C(1) << q->rb_bits;
 
-    *b = (Rebuild){.first = MAX(c->clusters, c->end), .blocks = 1, .table_clusters = 1};
+    *b = (Rebuild){.blocks = 1, .table_clusters = 1};
+    b->first = MAX(MAX(c->clusters, c->end), c->keep_off);
     for (;;) {
         uint64_t blocks, table_clusters;
 
@@ -37,6 +38,9 @@ static uint64_t count_of(const Check *c, const Rebuild *b, uint64_t cluster)
 {
     if (cluster >= b->first) {
         return cluster < b->clusters;
+    }
+    if (cluster >= c->clusters) {
+        return 0;
     }
     return MIN((uint64_t)c->refs[cluster], qcow2_refcount_max(c->q->h.refcount_order));
 }
