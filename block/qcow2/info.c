@@ -19,8 +19,8 @@ static void status_of_extent(const Qcow2 *q, const Qcow2Extent *e, BlockStatus *
         ret->flags = STATUS_ZERO | STATUS_OFFSET_VALID | STATUS_ALLOCATED;
         break;
     case QCOW2_DATA:
-        /* A cluster that was written in part, or preallocated, may be a hole of the file. */
-        ret->flags = STATUS_DATA | STATUS_OFFSET_VALID | STATUS_ALLOCATED | STATUS_RECURSE;
+        ret->flags = STATUS_DATA | STATUS_OFFSET_VALID | STATUS_ALLOCATED |
+                     (q->given_ahead ? STATUS_RECURSE : 0);
         break;
     }
     if (ret->flags & STATUS_OFFSET_VALID) {
@@ -41,6 +41,42 @@ static void status_of_run(const Qcow2 *q, const ScratchRun *run, BlockStatus *re
     }
 }
 
+static int coroutine_fn count_used(Qcow2 *q, uint64_t clusters, uint64_t most, uint64_t *ret)
+{
+    *ret = 0;
+    CO_LOCK_GUARD(&q->meta_lock);
+    for (uint64_t i = 0; i < clusters && *ret < most; i++) {
+        uint64_t count;
+        int r = qcow2_co_refcount_get(q, i, &count);
+
+        if (r < 0) {
+            return r;
+        }
+        *ret += count != 0;
+    }
+    return 0;
+}
+
+/*
+ * Do many clusters in use have no place on the disk? Then they were given out ahead, as by
+ * preallocation=metadata, and it is worth to ask the file for holes in them. In other images the
+ * tail of a cluster that was written in part counts as data. Where the line is drawn is QEMU's:
+ * a ninth of the clusters on the disk, and two.
+ */
+static bool coroutine_fn is_given_ahead(Qcow2 *q)
+{
+    int64_t length = node_length(qcow2_file(q)->node);
+    int64_t stored = qcow2_co_allocated_size(q->node);
+    uint64_t on_disk, most, used;
+
+    if (stored < 0) {
+        return false;
+    }
+    on_disk = (uint64_t)stored / q->cluster_size;
+    most = MAX(on_disk * 10 / 9, on_disk + 2);
+    return count_used(q, (uint64_t)length / q->cluster_size, most, &used) == 0 && used >= most;
+}
+
 int coroutine_fn qcow2_co_block_status(BlockNode *node, bool want_zero, int64_t offset,
                                        int64_t bytes, BlockStatus *ret)
 {
@@ -57,6 +93,10 @@ int coroutine_fn qcow2_co_block_status(BlockNode *node, bool want_zero, int64_t 
         scratch_run(q, (uint64_t)offset, (uint64_t)bytes, &run);
         status_of_run(q, &run, ret);
         return 0;
+    }
+    if (want_zero && !q->given_ahead_known) {
+        q->given_ahead = is_given_ahead(q);
+        q->given_ahead_known = true;
     }
     r = qcow2_co_map(q, (uint64_t)offset, (uint64_t)bytes, &e);
     if (r == 0) {

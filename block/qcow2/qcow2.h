@@ -164,6 +164,7 @@ struct Qcow2 {
     bool want_scratch; /* metadata-policy=scratch: as soon as the image is empty */
     bool pass_discard[QCOW2_FREE_ALWAYS + 1]; /* of freed space to the file */
     bool discard_no_unref;                    /* what the guest discards keeps its cluster */
+    bool given_ahead, given_ahead_known; /* clusters that the file has no place for: info.c */
     bool lazy; /* flushes leave refcounts in memory, under the dirty bit */
     int64_t clean_ns; /* drop what the caches have not used for so long; 0: never */
     LoopTimer clean_timer;
