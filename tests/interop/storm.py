@@ -31,7 +31,7 @@ from lab.nbd import NbdError, READ, WRITE, WRITE_ZEROES, TRIM, FLUSH
 from lab.qmp import QmpError
 from faults import Relay, SmallDisk
 from nbddisk import NbdDisk
-from replhosts import KIB, MIB, TANDEMD
+from replhosts import Background, MIB, TANDEMD
 from stormguest import Guest, Model
 
 SIZE = MIB
@@ -192,6 +192,8 @@ class Storm:
             return status
         infos = [i for i in self.infos(side) if i['stage'] != 'done']
         errors = [i for i in infos if 'error' in i]
+        if errors and not status:  # it came between the two questions
+            status = self.cmd(side, 'query-xen-replication-status')['error']
         assert status == bool(errors) or 'none' in [i['stage'] for i in infos], (
             f'T: {side.host.name}: status is {status}, but {infos}')
         told = {e['data']['node-name'] for e in side.host.qmp.events
@@ -292,8 +294,15 @@ class Storm:
     def join(self):
         """Both sides hold the same: start (the guests are paused)."""
         self.views = [m.copy() for m in self.models]
-        first_second = self.fails(self.stand, 'xen-set-replication', enable=True, primary=False)
-        assert not first_second, f'start of the secondary: {first_second}'
+        no = None
+        if not self.started_with_faults():
+            no = self.fails(self.stand, 'xen-set-replication', enable=True, primary=False)
+        assert not no, f'start of the secondary: {no}'
+        self.attach()
+        self.open_view()
+        self.check_view('after the start')
+
+    def attach(self):
         for n in range(self.count):
             out = self.hmp(self.lead, 'drive_add -n buddy driver=replication,mode=primary,'
                            f'file.driver=nbd,file.host=127.0.0.1,file.port={self.stand.relay.port},'
@@ -303,8 +312,30 @@ class Storm:
                      node=f'replication{n}')
         self.cmd(self.lead, 'xen-set-replication', enable=True, primary=True)
         self.lead.host.qmp.events.clear()
-        self.open_view()
-        self.check_view('after the start')
+
+    def reattach(self):
+        """The filter goes and comes back while nothing is written."""
+        with self.paused():
+            for n in range(self.count):
+                self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}',
+                         child='children.1')
+                out = self.hmp(self.lead, f'drive_del replication{n}')
+                assert not out, f'drive_del: {out}'
+            self.attach()
+
+    def started_with_faults(self):
+        """All disks start or none."""
+        disks = self.stand.nbd('hidden') + self.stand.nbd('active') + self.stand.nbd('disk')
+        if not disks or self.random.random() < .7:
+            return False
+        disk = self.random.choice(disks)
+        disk.fail = broken(*self.random.choice(((READ,), WRITES, (FLUSH,), WRITES + (READ, FLUSH))))
+        no = self.fails(self.stand, 'xen-set-replication', enable=True, primary=False)
+        disk.fail = {}
+        stages = {i['stage'] for i in self.infos(self.stand)}
+        self.note(f'start with a fault: {no}, {stages}')
+        assert stages == {'none' if no else 'running'}, f'T: {stages} after a start: {no}'
+        return not no
 
     def checkpoint(self):
         """True if it was one; on every disk or on none (T, V)."""
@@ -390,7 +421,7 @@ class Storm:
             out += [f'{layer}_{how}' for how in ('write', 'read', 'flush', 'wait')
                     if stand.nbd(layer)]
         if self.lead.nbd('disk'):
-            out += ['local'] * 2
+            out += ['local', 'local', 'local_wait']
         if stand.small and stand.small.mounted:
             out += ['full'] * 3
         return out
@@ -437,6 +468,10 @@ class Storm:
             return lambda: setattr(disk, 'fail', {}), 'perhaps'
         if name == 'nothing':
             return lambda: None, 'perhaps'
+        if name == 'local_wait':
+            disk = r.choice(self.lead.nbd('disk'))
+            disk.go.clear()
+            return disk.go.set, 'waits'
         layer, how = name.split('_')
         disk = r.choice(stand.nbd(layer))
         if how == 'wait':
@@ -484,6 +519,8 @@ class Storm:
                 assert self.checkpoint(), 'a healthy pair refuses a checkpoint'
             elif what < .8:
                 self.look()
+            elif what < .85:
+                self.reattach()
             else:
                 self.nonsense(self.random.choice((self.lead, self.stand)))
             self.alive()
@@ -515,7 +552,6 @@ class Storm:
             if self.random.random() < .6 and cure:
                 cure()
                 cure = None
-                self.local_fault = False if fault == 'local' else self.local_fault
         self.alive()
         if self.stand.alive and not self.standby_fault:
             self.check_view(f'after {fault}')
@@ -540,6 +576,16 @@ class Storm:
 
     def wait_out(self, fault, cure):
         """Somebody is silent for a while: reads and commands are not."""
+        if fault == 'local_wait':
+            for _ in range(5):
+                self.look()
+                self.latched(self.lead)
+            if self.random.random() < .5:
+                self.fail_over(cure)
+                return
+            cure()
+            self.guests_go_on()
+            return
         if fault == 'freeze_lead':
             for _ in range(5):
                 self.look()
@@ -568,13 +614,71 @@ class Storm:
             assert self.checkpoint(), f'{fault} has passed, and the pair is not well'
             self.check_view(f'after {fault}')
             return
+        way = self.random.choice(('remove', 'yank', 'stop', 'take over', 'quit'))
+        self.note(f'while silent: {way}')
+        if way == 'take over':
+            self.take_over_silent(fault, cure)
+            return
+        if way == 'quit' and self.quit_silent(fault, cure):
+            return
+        if way == 'yank':
+            self.cmd(self.lead, 'yank', instances=self.links())
+            self.guests_go_on()
+        if way == 'stop':
+            self.cmd(self.lead, 'xen-set-replication', enable=False, primary=True)
+            self.guests_go_on()
         self.remove_copy()
-        self.note('removed while silent')
         if self.random.random() < .5:
             cure()
             self.check_view('of who was removed')
         self.end_side(self.stand)
         self.renew()
+
+    def links(self):
+        """What yank calls the connections to the other side (not to disks of this)."""
+        port = f':{self.stand.relay.port}'
+        nodes = [n['node-name'] for n in self.cmd(self.lead, 'query-named-block-nodes')
+                 if n['drv'] == 'nbd' and port in n['file']]
+        links = [i for i in self.cmd(self.lead, 'query-yank') if i['node-name'] in nodes]
+        assert len(links) == self.count, f'{links}, {nodes}'
+        return links
+
+    def later(self, side, name, cure, **args):
+        """A command to who may have to wait for a disk of its own; then that answers."""
+        waiting = Background(lambda: self.cmd(side, name, **args))
+        time.sleep(self.random.choice((0, .05, .2)))
+        cure()
+        return waiting.result(LIMIT + 5)
+
+    def take_over_silent(self, fault, cure):
+        stand = self.stand
+        if fault == 'stall':    # the link is silent, not the host
+            self.fail_over(cure)
+        elif fault == 'freeze_stand':
+            cure()
+            self.fail_over(None)
+        else:
+            self.later(stand, 'xen-set-replication', cure, enable=False, primary=False,
+                       failover=True)
+            self.fail_over(None)
+
+    def quit_silent(self, fault, cure):
+        """quit, or the end of the exports, while something of its own is silent."""
+        if fault in ('stall', 'freeze_stand'):
+            return False
+        if self.random.random() < .5:
+            self.later(self.stand, 'nbd-server-stop', cure)
+            self.until('T: the error', lambda: self.latched(self.lead))
+        else:
+            self.later(self.stand, 'quit', cure)
+            self.stand.alive = False
+            code = self.stand.host.process.wait(LIMIT)
+            assert code == 0, f'H: {self.stand.host.name} exits with {code}'
+        self.guests_go_on()
+        self.remove_copy()
+        self.end_side(self.stand)
+        self.renew()
+        return True
 
     def give_up(self, cure):
         """The pair is broken or shall be: one of the two goes on."""
@@ -626,8 +730,12 @@ class Storm:
             waits = r.choice(stand.nbd('disk'))
             self.standby_fault = True
             waits.fail = broken(r.choice((READ, WRITE, FLUSH)))
+        ends = self.pure and not dead and r.random() < .15
         for attempt in range(50):
             self.cmd(stand, 'xen-set-replication', enable=False, primary=False, failover=True)
+            if ends:
+                self.quit_in_failover(waits, thaw)
+                return
             if stand.host.kind == 'tandem':
                 for _ in range(r.randrange(4) if self.pure else 0):
                     self.during_failover()
@@ -673,6 +781,23 @@ class Storm:
         self.lead, self.models = stand, self.views
         self.lead.host.qmp.events.clear()
         self.start_guests()
+        self.renew()
+
+    def quit_in_failover(self, waits, thaw):
+        """It changes its mind; who led leads on."""
+        self.note('quit in failover')
+        self.close_view()
+        self.cmd(self.stand, 'quit')
+        self.stand.alive = False
+        code = self.stand.host.process.wait(LIMIT)
+        assert code == 0, f'H: {self.stand.host.name} exits with {code}'
+        for cure in (waits and (lambda: setattr(waits, 'fail', {})), thaw):
+            if cure:
+                cure()
+        self.standby_fault = False
+        self.guests_go_on()
+        self.remove_copy()
+        self.end_side(self.stand)
         self.renew()
 
     def merged(self):
