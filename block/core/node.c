@@ -201,7 +201,7 @@ static void coroutine_fn close_one(BlockNode *node, BlockNode **dead)
     BlockNode **children;
     size_t n = 0;
 
-    if (node->p->drv_ready) {
+    if (node->p->drv_ready && !node->drv->closes_unflushed) {
         /* Whoever needs the data on disk has flushed; this is for the driver's own caches. */
         (void)node_co_flush(node);
     }

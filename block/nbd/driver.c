@@ -344,6 +344,7 @@ const BlockDriver driver_nbd = {
     .name = "nbd",
     .state_size = sizeof(NbdState),
     .is_protocol = true,
+    .closes_unflushed = true,
     .co_open = nbd_co_open,
     .co_close = nbd_co_close,
     .co_reopen_prepare = nbd_co_reopen_prepare,

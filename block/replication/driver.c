@@ -145,6 +145,9 @@ replication_co_flush(BlockNode *node)
 {
     Replication *r = node->state;
 
+    if (r->mode == REPLICATION_MODE_PRIMARY && write_route(r) == ROUTE_REFUSE) {
+        return 0; /* nothing of the guest's is there; it must not wait for the peer */
+    }
     if (write_route(r) != ROUTE_FORWARD) {
         return cannot_be_durable(r) ? -EIO : child_co_flush(node->file);
     }
@@ -271,6 +274,7 @@ const BlockDriver driver_replication = {
     .state_size = sizeof(Replication),
     .is_filter = true,
     .flush_does_children = true,
+    .closes_unflushed = true,
     .co_open = replication_co_open,
     .co_close = replication_co_close,
     .child_perm = replication_child_perm,

@@ -67,6 +67,8 @@ struct BlockDriver {
      * child held with write permission unless the driver says it has done so itself. */
     int (*coroutine_ptr co_flush)(BlockNode *node);
     bool flush_does_children;
+    /* it caches nothing, and a flush when it closes could wait for a silent peer */
+    bool closes_unflushed;
     int (*coroutine_ptr co_block_status)(BlockNode *node, bool want_zero, int64_t offset,
                                          int64_t bytes, BlockStatus *ret);
     int (*coroutine_ptr co_copy_range)(BlockNode *node, BlockNode *src, int64_t src_offset,

@@ -533,7 +533,13 @@ class Storm:
         if fault == 'kill_lead':
             self.fail_over(None)
             return
-        cure, how = self.inject(fault)
+        sudden = fault in ('kill_stand', 'cut', 'server_stop')
+        if self.pure and sudden and self.random.random() < .5:
+            with self.paused():     # told without a write that finds it out
+                cure, how = self.inject(fault)
+                self.until('T: the error of an idle link', lambda: self.latched(self.lead))
+        else:
+            cure, how = self.inject(fault)
         if how == 'waits':
             self.wait_out(fault, cure)
             return

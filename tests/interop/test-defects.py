@@ -5,6 +5,7 @@ What has been seen going wrong in block replication elsewhere, each provoked
 against real processes: one test a defect, named after what is right.
 """
 
+import contextlib
 import itertools
 import os
 import random
@@ -332,7 +333,39 @@ class Defects(Replicated):
             self.prompt(p, command, **args)
             guest.reply()
             self.assertEqual(self.stage(p), 'done')
-            p.kill()
+            guest.flush()       # of the own disk alone: nothing is forwarded any more
+            self.prompt(p, 'x-blockdev-change', parent='colo-disk0', child='children.1')
+            self.assertEqual(self.prompt(p, 'human-monitor-command',
+                                         command_line='drive_del replication0'), '')
+            guest.write(0, b'h' * 4096)
+            self.assertEqual(p.quit(), 0)
+            s.kill()
+
+    def test_15c_a_copy_whose_disk_is_silent_is_removed_at_once(self):
+        """Its server answers, and takes the connection that comes after the one given up."""
+        for stop in (False, True):
+            disk = self.nbd_disk(f'disk{stop}', pattern(SIZE))
+            p, s = self.pair(primary=self.primary(name=f'P{stop}'), name=f'S{stop}', disk=disk)
+            guest = self.client(p)
+            disk.go.clear()
+            guest.send(WRITE, 0, 4096, b'g' * 4096)
+            time.sleep(.1)
+            if stop:
+                self.prompt(p, 'xen-set-replication', enable=False, primary=True)
+                guest.reply()
+                for _ in range(3):
+                    with contextlib.suppress(NbdError):
+                        guest.write(8192, b'i' * 4096)
+                    time.sleep(.3)
+                    guest.flush()   # nothing is forwarded any more
+            self.prompt(p, 'x-blockdev-change', parent='colo-disk0', child='children.1')
+            if not stop:
+                guest.reply()
+            time.sleep(1)
+            self.assertEqual(self.prompt(p, 'human-monitor-command',
+                                         command_line='drive_del replication0'), '')
+            guest.write(0, b'h' * 4096)
+            self.assertEqual(p.quit(), 0)
             s.kill()
 
     def test_16_quit_does_not_wait_for_a_silent_secondary(self):
