@@ -11,6 +11,7 @@ import time
 
 BUILD = os.environ.get('TANDEM_BUILD', 'build')
 TANDEM_NBD = os.path.join(BUILD, 'tools', 'tandem-nbd')
+TANDEM_IO = os.path.join(BUILD, 'tools', 'tandem-io')
 
 
 def need(*programs):

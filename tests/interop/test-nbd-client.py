@@ -161,6 +161,16 @@ class Nbdkit(Base):
         server = nbdlib.nbdkit(self.folder('k'), '--no-sr', 'file', self.file())
         self.exercise(self.through(server), status=True)
 
+    def test_tool_flushes_when_it_ends(self):
+        log = self.folder('log')
+        server = nbdlib.nbdkit(self.folder('k'), '--filter=log', 'file', self.file(),
+                               f'logfile={log}')
+        for command, flushes in ('read 0 512', False), ('write 0 512', True):
+            with self.subTest(command=command):
+                nbdlib.run(nbdlib.TANDEM_IO, '-f', 'raw', '-c', command, server.uri())
+                with open(log, encoding='utf-8') as f:
+                    self.assertEqual('Flush' in f.read(), flushes)
+
     def test_old_style_is_refused(self):
         with nbdlib.nbdkit(self.folder('k'), '-o', 'file', self.file()) as k:
             text = nbdlib.run(nbdlib.TANDEM_NBD, '-f', 'raw', '-k', self.folder('s'), k.uri(),

@@ -65,6 +65,8 @@ static void coroutine_fn close_image(IoCmd *io)
     BlockBackend *be = io_cmd_backend(io);
 
     if (be) {
+        /* Not every node flushes when it closes; an error has been told or belongs to nobody. */
+        (void)backend_co_flush(be);
         io_cmd_co_set_backend(io, NULL);
         backend_co_free(be);
     }
