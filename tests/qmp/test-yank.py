@@ -13,6 +13,14 @@ from qmpclient import BUILD, Daemon, Qmp, QmpError, Relay
 PROMPT = 10  # seconds a command may take that waits for nobody; machines are busy
 DELAY = 600  # of reconnecting: nothing passes because it has passed
 
+
+def thread_states(pid):
+    """A signal to stop returns before they have."""
+    for task in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{task}/stat', encoding='ascii') as f:
+            yield f.read().rsplit(')', 1)[1].split()[0]
+
+
 class Yank(unittest.TestCase):
     def setUp(self):
         self.far = self.start('--blockdev',
@@ -43,6 +51,8 @@ class Yank(unittest.TestCase):
         """Until the returned function is called, or the test ends."""
         os.kill(pid, signal.SIGSTOP)
         self.addCleanup(os.kill, pid, signal.SIGCONT)
+        while any(state != 'T' for state in thread_states(pid)):
+            time.sleep(0.001)
         return lambda: os.kill(pid, signal.SIGCONT)
 
     def attach(self, path, name='n', **more):
