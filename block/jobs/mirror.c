@@ -203,8 +203,8 @@ mirror_co_copy_by_hand(Mirror *m, const MirrorPiece *p)
     return r;
 }
 
-/* Half the work of reading and writing, where both ends are files. When it fails, the other way
- * finds out whether that was the read or the write. */
+/* One copy instead of the two of reading and writing, where both ends are files. When it fails,
+ * the other way finds out whether that was the read or the write. */
 static bool coroutine_fn
 mirror_co_offload(Mirror *m, const MirrorPiece *p)
 {
