@@ -3,7 +3,8 @@
  * The inline path of an IoFile: calls that will not wait are made at once.
  *
  * tmpfs never waits for a device, with O_DIRECT neither, and io_uring would give
- * its calls to a kernel thread. Other O_DIRECT files always wait and so never go
+ * its calls to a kernel thread. Nor does a copy within it, of which threads would
+ * only queue for the lock of the destination. Other O_DIRECT files always wait and so never go
  * inline. In the page cache of other file systems a read goes with RWF_NOWAIT, so the
  * kernel answers EAGAIN where the page cache has a hole; after some of those in
  * a row it is tried only now and then, for the try costs as much as a hit.
@@ -30,6 +31,7 @@
 
 #define INLINE_MAX_READ  ((size_t)(256 * KiB))
 #define INLINE_MAX_WRITE ((size_t)(128 * KiB))
+#define INLINE_MAX_COPY  ((size_t)(2 * MiB))
 #define PAGE_BYTES       4096
 
 #define MISSES_IN_A_ROW 8
@@ -202,4 +204,9 @@ bool file_inline_try(IoFile *f, IoOp *op, size_t bytes)
         return false;
     }
     abort();
+}
+
+bool file_inline_may_copy(const IoFile *src, const IoFile *dst, size_t bytes)
+{
+    return src->reads == INLINE_ALWAYS && dst->writes == INLINE_ALWAYS && bytes <= INLINE_MAX_COPY;
 }

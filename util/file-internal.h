@@ -44,6 +44,9 @@ void file_inline_init(IoFile *f);
 /** file_inline_try() - true: done, @op->result says how. @bytes: of a read or write */
 bool file_inline_try(IoFile *f, IoOp *op, size_t bytes);
 
+/** file_inline_may_copy() - true: copy_file_range() between these will not wait */
+bool file_inline_may_copy(const IoFile *src, const IoFile *dst, size_t bytes);
+
 /** file_inline_used_up() - account for an inline call; true: let others run now */
 bool file_inline_used_up(IoFile *f, size_t bytes);
 

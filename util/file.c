@@ -349,6 +349,31 @@ static int run_copy_range(void *opaque)
     return 0;
 }
 
+static int coroutine_fn copy_here(IoFile *dst, CopyRange *c)
+{
+    size_t bytes = c->bytes;
+    int r = run_copy_range(c);
+
+    if (file_inline_used_up(dst, bytes)) {
+        co_reschedule();
+    }
+    return r;
+}
+
+static int coroutine_fn copy_in_worker(IoFile *src, IoFile *dst, CopyRange *c)
+{
+    int r;
+
+    src->in_flight++;
+    dst->in_flight++;
+    dst->heavy++;
+    r = co_run_blocking(run_copy_range, c);
+    dst->heavy--;
+    dst->in_flight--;
+    src->in_flight--;
+    return r;
+}
+
 int coroutine_fn io_file_co_copy_range(IoFile *src, int64_t src_offset, IoFile *dst,
                                        int64_t dst_offset, int64_t bytes)
 {
@@ -361,13 +386,7 @@ int coroutine_fn io_file_co_copy_range(IoFile *src, int64_t src_offset, IoFile *
     if (dst->no_copy) {
         return -ENOTSUP;
     }
-    src->in_flight++;
-    dst->in_flight++;
-    dst->heavy++;
-    r = co_run_blocking(run_copy_range, &c);
-    dst->heavy--;
-    dst->in_flight--;
-    src->in_flight--;
+    r = file_inline_may_copy(src, dst, bytes) ? copy_here(dst, &c) : copy_in_worker(src, dst, &c);
     if (r == -EXDEV || r == -ENOSYS || r == -EOPNOTSUPP) {
         dst->no_copy = true;
         return -ENOTSUP;

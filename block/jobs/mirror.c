@@ -11,9 +11,9 @@
 
 /* Through memory: what the processor has at hand, and short enough for the guest's requests. */
 #define MIRROR_MAX_COPY   (256 * KiB)
-/* By the system, in threads of its own. Two keep memory or a disk busy; with more of them the
- * guest's requests wait for a processor. */
-#define MIRROR_MAX_OFFLOAD  (1 * MiB)
+/* By the system, half a millisecond at a time: in threads of its own, of which two keep memory or
+ * a disk busy and more would take the processor from the guest's requests, or here. */
+#define MIRROR_MAX_OFFLOAD  (2 * MiB)
 #define MIRROR_MAX_OFFLOADS 2
 /* Smaller ones are done before a thread is awake. */
 #define MIRROR_MIN_OFFLOAD  (64 * KiB)

@@ -45,8 +45,9 @@ int coroutine_fn io_file_co_fdatasync(IoFile *f);
 /** mode as fallocate(2) */
 int coroutine_fn io_file_co_fallocate(IoFile *f, int mode, int64_t offset, int64_t bytes);
 int coroutine_fn io_file_co_truncate(IoFile *f, int64_t length);
-/** copy_file_range(2) in the worker pool; all of @bytes or an error. -ENOTSUP: copy by reading and
- * writing (no support, other file system, or the source ends inside the range) */
+/** copy_file_range(2), in the worker pool where it may wait; all of @bytes or an error. -ENOTSUP:
+ * copy by reading and writing (no support, other file system, or the source ends inside the range)
+ */
 int coroutine_fn io_file_co_copy_range(IoFile *src, int64_t src_offset, IoFile *dst,
                                        int64_t dst_offset, int64_t bytes);
 

@@ -401,6 +401,7 @@ static void test_short_writes_are_continued(Loop *loop)
 
 typedef struct Greedy {
     World *w;
+    void (*coroutine_ptr co_again)(World *w);
     bool stop;
     bool ended;
 } Greedy;
@@ -410,34 +411,52 @@ static void stop_greedy(void *opaque)
     ((Greedy *)opaque)->stop = true;
 }
 
-static void coroutine_fn read_greedily(void *opaque)
+static void coroutine_fn do_greedily(void *opaque)
 {
     Greedy *g = opaque;
+
+    while (!g->stop) {
+        g->co_again(g->w);
+    }
+    g->ended = true;
+}
+
+static void coroutine_fn read_again(World *w)
+{
     uint8_t *buf = buf_alloc(4096);
     struct iovec v;
 
-    while (!g->stop) {
-        g_assert_cmpint(io_file_co_preadv(g->w->f, 0, iov_one(&v, buf, 4096)), ==, 0);
-    }
-    g->ended = true;
+    g_assert_cmpint(io_file_co_preadv(w->f, 0, iov_one(&v, buf, 4096)), ==, 0);
     buf_free(buf, 4096);
 }
 
-/* Reads that all complete inline must not keep a timer from running. */
-static void test_inline_reads_leave_room(Loop *loop)
+static void coroutine_fn copy_again(World *w)
+{
+    g_assert_cmpint(io_file_co_copy_range(w->f, 0, w->f, 65536, 65536), ==, 0);
+}
+
+/* What always completes inline must not keep a timer from running. */
+static void leaves_room(Loop *loop, void (*coroutine_ptr co_again)(World *w))
 {
     World w;
-    Greedy g = {&w, false, false};
+    Greedy g = {.w = &w, .co_again = co_again};
     LoopTimer t;
 
     g_assert_true(world_open(&w, (Setup){"/dev/shm", IO_ENGINE_AUTO, false}));
+    g_assert_cmpint(ftruncate(io_file_fd(w.f), 65536 * 2), ==, 0);
     timer_init(&t, stop_greedy, &g);
     timer_arm(&t, loop_now_ns() + 5 * NS_PER_MS);
-    co_spawn(read_greedily, &g);
+    co_spawn(do_greedily, &g);
     while (!g.ended) {
         loop_step(loop, true);
     }
     world_close(&w);
+}
+
+static void test_inline_operations_leave_room(Loop *loop)
+{
+    leaves_room(loop, read_again);
+    leaves_room(loop, copy_again);
 }
 
 /* --- errors --- */
@@ -523,7 +542,7 @@ int main(int argc, char **argv)
     test_on_all_loops("/file/many-at-once", test_many_at_once);
     test_on_all_loops("/file/copy-range", test_copy_range);
     test_on_all_loops("/file/short-writes", test_short_writes_are_continued);
-    test_on_real_loops("/file/fairness", test_inline_reads_leave_room);
+    test_on_real_loops("/file/fairness", test_inline_operations_leave_room);
     test_on_all_loops("/file/injected-errors", test_injected_errors_are_returned);
     test_on_all_loops("/file/kernel-errors", test_errors_of_the_kernel_are_returned);
     test_on_real_loops("/file/native-needs-o-direct", test_native_needs_o_direct);
