@@ -189,6 +189,20 @@ static void coroutine_fn keep_requests_out(Scratch *s)
     }
 }
 
+/* What earlier epochs have used goes before the first flush, which would write it out. */
+static void coroutine_fn cut_unused(Qcow2 *q)
+{
+    Scratch *s = q->scratch;
+    uint64_t end = s->next << q->cluster_bits;
+
+    if (qcow2_file_end(q) > end) {
+        qcow2_co_cut_file(q, end);
+    }
+    if (qcow2_file_end(q) <= end) {
+        s->high = s->next;
+    }
+}
+
 int coroutine_fn scratch_co_end(Qcow2 *q)
 {
     Scratch *s = q->scratch;
@@ -203,6 +217,7 @@ int coroutine_fn scratch_co_end(Qcow2 *q)
     keep_requests_out(s);
     r = complete_all(q);
     if (r == 0) {
+        cut_unused(q);
         s->broken = true;
         r = write_tables(q);
         s->broken = r < 0;

@@ -241,6 +241,34 @@ static void coroutine_fn test_requests_wait_for_the_end(void)
 }
 VTEST_ANY_ORDER("/qcow2/scratch/requests-wait-for-the-end", test_requests_wait_for_the_end)
 
+/* What an earlier epoch has left in the file is cut off, not written out by the first flush. */
+static void coroutine_fn test_end_cuts_before_it_flushes(void)
+{
+    Memdisk *disk = new_image(false, &(MemdiskOptions){});
+    Qcow2Disk d = qcow2_disk_open(disk, "img", SCRATCH);
+    const MemdiskEntry *log;
+    size_t n, i = 0;
+
+    must_put(&d, 0, 4 * MiB, 3);
+    d.node->drv->scratch_empty(d.node);
+    must_put(&d, 2 * MiB, 8192, 4);
+    memdisk_log_clear(disk);
+    g_assert_cmpint(d.node->drv->co_scratch_end(d.node), ==, 0);
+    log = memdisk_log(disk, &n);
+    while (i < n && log[i].kind != MEMDISK_FLUSH && log[i].kind != MEMDISK_TRUNCATE) {
+        i++;
+    }
+    g_assert_cmpuint(i, <, n);
+    g_assert_cmpint(log[i].kind, ==, MEMDISK_TRUNCATE);
+    g_assert_cmpint(memdisk_length(disk), <, MiB);
+    expect(&d, 2 * MiB, 8192, 4);
+    expect(&d, 0, MiB, 0);
+    qcow2_disk_assert_clean(&d);
+    qcow2_disk_close(&d);
+    memdisk_free(disk);
+}
+VTEST("/qcow2/scratch/end-cuts-before-it-flushes", test_end_cuts_before_it_flushes)
+
 /* --- failures --- */
 
 /* Whatever fails while it begins, the old content is there or the error is plain; a retry works. */
