@@ -17,6 +17,8 @@
 #define MIRROR_MAX_OFFLOADS 2
 /* Smaller ones are done before a thread is awake. */
 #define MIRROR_MIN_OFFLOAD  (64 * KiB)
+/* Written back beside the copying, so that the flush at the end finds little to do. */
+#define MIRROR_FLUSH_BYTES (32 * MiB)
 /* A copy that found the guest faster this often is finished with the guest held. */
 #define MIRROR_MAX_ROUNDS 3
 
@@ -273,6 +275,7 @@ mirror_copy_co_entry(void *opaque)
         m->error = m->error ? m->error : r;
     } else {
         m->job->progress.current += c->piece.bytes;
+        m->unflushed += c->piece.bytes;
         if (c->piece.bytes == MIRROR_MAX_COPY && !m->offloading) {
             copy_window_done(&m->window, loop_now_ns() - begin_ns);
         }
@@ -319,6 +322,35 @@ mirror_co_wait_copies(Mirror *m, int max)
     }
 }
 
+static void coroutine_fn
+mirror_flush_co_entry(void *opaque)
+{
+    Mirror *m = opaque;
+    int r = backend_co_flush(m->target);
+
+    m->error = m->error ? m->error : r;
+    m->flushing = false;
+    co_queue_wake_all(&m->copy_done);
+}
+
+static void
+mirror_start_flush(Mirror *m)
+{
+    if (m->flush_copies && !m->flushing && m->unflushed >= MIRROR_FLUSH_BYTES) {
+        m->unflushed = 0;
+        m->flushing = true;
+        co_spawn(mirror_flush_co_entry, m);
+    }
+}
+
+static void coroutine_fn
+mirror_co_wait_flush(Mirror *m)
+{
+    while (m->flushing) {
+        co_queue_wait(&m->copy_done);
+    }
+}
+
 /* Room for one more copy; before that, the user and whoever drains may hold us up. */
 static void coroutine_fn
 mirror_co_wait_turn(Mirror *m)
@@ -341,6 +373,7 @@ mirror_co_round(Mirror *m)
         uint64_t bytes;
 
         mirror_co_wait_turn(m);
+        mirror_start_flush(m);
         c = mirror_copy_co_new(m);
         if (!c && m->running == 0) {
             break;
@@ -359,6 +392,7 @@ mirror_co_round(Mirror *m)
         }
     }
     mirror_co_wait_copies(m, 0);
+    mirror_co_wait_flush(m);
     m->job->progress.total = m->job->progress.current + hbitmap_count(m->dirty);
     r = m->error;
     m->error = 0;

@@ -59,6 +59,8 @@ typedef struct Mirror {
     int running;            /* copies of the job in flight */
     CopyWindow window;      /* how many there may be */
     bool offloading;        /* the system has done the one that ended last */
+    uint64_t unflushed;     /* bytes copied since the last flush began */
+    bool flushing;
     int error;              /* first error of a copy, -errno */
     bool error_was_read;
     uint64_t cursor;        /* where the search for the next piece begins */

@@ -676,3 +676,56 @@ test_flush_outlives_job(void)
     }
 }
 VTEST("/job/flush-outlives-its-job", test_flush_outlives_job)
+
+/* --- a merge of what does not survive --- */
+
+#define MERGED      (96 * MiB)
+#define MOST_AHEAD  (64 * MiB) /* twice the piece after which a flush begins, for it takes time */
+
+/* It is written back on the way, not all of it in one flush at the end. */
+static void coroutine_fn
+test_merge_flushes_as_it_goes(void)
+{
+    CommitOptions co = {.auto_complete = true, .top_is_volatile = true,
+                        .on_error = BLOCKDEV_ON_ERROR_REPORT};
+    Memdisk *from = memdisk_new(&(MemdiskOptions){0});
+    Memdisk *to = memdisk_new(&(MemdiskOptions){.length = MERGED});
+    g_autofree uint8_t *data = g_malloc(MERGED);
+    BlockNode *file, *bottom, *top;
+    BlockBackend *guest;
+    const MemdiskEntry *log;
+    int64_t ahead = 0;
+    GError *err = NULL;
+    size_t n;
+    int result = 1;
+    JobOptions o = {.done = note_result, .opaque = &result};
+
+    memset(data, 0x5a, MERGED);
+    drivers_register();
+    qcow2_disk_create(from, (BlockdevCreateOptionsQcow2){.size = MERGED}, &err);
+    g_assert_no_error(err);
+    file = memdisk_open(from, "top-file", &(NodeFlags){0}, &err);
+    bottom = memdisk_open(to, "bottom", &(NodeFlags){0}, &err);
+    top = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"top\",\"file\":\"top-file\","
+                        "\"backing\":\"bottom\"}");
+    guest = make_user(top, PERM_WRITE, PERM_ALL);
+    g_assert_cmpint(backend_co_pwrite(guest, 0, data, MERGED, 0), ==, 0);
+    g_assert_nonnull(commit_co_start(&o, &co, top, bottom, &err));
+    while (result == 1) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    g_assert_cmpint(result, ==, 0);
+    log = memdisk_log(to, &n);
+    for (size_t i = 0; i < n; i++) {
+        ahead = log[i].kind == MEMDISK_FLUSH ? 0 : ahead + log[i].bytes;
+        g_assert_cmpint(ahead, <=, MOST_AHEAD);
+    }
+    g_assert_cmpmem(memdisk_data(to), MERGED, data, MERGED);
+    backend_co_free(guest);
+    node_co_unref(top);
+    node_co_unref(bottom);
+    node_co_unref(file);
+    memdisk_free(from);
+    memdisk_free(to);
+}
+VTEST("/job/merge/flushes-as-it-goes", test_merge_flushes_as_it_goes)
