@@ -8,6 +8,8 @@
  */
 #include "scratch.h"
 
+#define CUT_BYTES ((uint64_t)(8 * MiB)) /* of the file in one step, less than a millisecond */
+
 /* --- completing clusters --- */
 
 static int coroutine_fn
@@ -189,14 +191,18 @@ static void coroutine_fn keep_requests_out(Scratch *s)
     }
 }
 
-/* What earlier epochs have used goes before the first flush, which would write it out. */
+/*
+ * What earlier epochs have used goes before the first flush, which would write it out. In steps,
+ * between which the requests of others get the processor.
+ */
 static void coroutine_fn cut_unused(Qcow2 *q)
 {
     Scratch *s = q->scratch;
-    uint64_t end = s->next << q->cluster_bits;
+    uint64_t end = s->next << q->cluster_bits, before = UINT64_MAX;
 
-    if (qcow2_file_end(q) > end) {
-        qcow2_co_cut_file(q, end);
+    while (qcow2_file_end(q) > end && qcow2_file_end(q) < before) {
+        before = qcow2_file_end(q);
+        qcow2_co_cut_file(q, before - end > CUT_BYTES ? before - CUT_BYTES : end);
     }
     if (qcow2_file_end(q) <= end) {
         s->high = s->next;

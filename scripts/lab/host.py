@@ -50,10 +50,12 @@ class Host:
                                             stdout=log, stderr=log)
         try:
             self.qmp = Qmp(self.qmp_path)
-        except OSError:
+        except OSError as err:
+            status = self.process.poll()
             self.process.kill()
             self.process.wait()
-            raise RuntimeError(f'{self.name} did not start: {self.log_text()}') from None
+            raise RuntimeError(f'{self.kind} as {self.name} did not start ({err}, exit status '
+                               f'{status}): {self.log_text()}') from None
         return self
 
     def log_text(self):
