@@ -79,7 +79,8 @@ void secondary_commit_checkpoint(Replication *r);
 bool coroutine_fn secondary_co_stop(Replication *r, GError **errp);
 /** secondary_co_unprotect() - take the copy filter and the blocker of the top away */
 void coroutine_fn secondary_co_unprotect(Replication *r);
-/** secondary_co_forget_chain() - empty the overlays and let go of them and of the disk */
+/** secondary_co_forget_chain() - let go of disk and overlays; these are emptied, unless a merge has
+ * failed: then they hold what it has not merged, as ordinary images */
 void coroutine_fn secondary_co_forget_chain(Replication *r);
 /** secondary_co_release() - both, where there is something; after a failed start and at close */
 void coroutine_fn secondary_co_release(Replication *r);

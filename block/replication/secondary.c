@@ -244,26 +244,38 @@ secondary_co_unprotect(Replication *r)
     r->top_blocker = NULL;
 }
 
+/* What fails here leaves the image dirty: whoever opens it next finds it empty. */
 static void coroutine_fn
-end_scratch(BlockNode *overlay, bool *scratch)
+end_scratch(BlockNode *overlay, bool *scratch, bool worthless)
 {
-    if (*scratch) {
-        overlay->drv->scratch_empty(overlay);
-        /* Worthless content: an image left dirty is repaired by whoever opens it next. */
-        (void)overlay->drv->co_scratch_end(overlay);
-        *scratch = false;
+    int r;
+
+    if (!*scratch) {
+        return;
     }
+    if (worthless) {
+        overlay->drv->scratch_empty(overlay);
+    }
+    r = overlay->drv->co_scratch_end(overlay);
+    if (r < 0 && !worthless) {
+        block_warn("node '%s' cannot be stored (%s): what failover has not merged of it may be"
+                   " lost", overlay->node_name, g_strerror(-r));
+    }
+    *scratch = false;
 }
 
 void coroutine_fn
 secondary_co_forget_chain(Replication *r)
 {
+    /* Closed before a merge has got through: the overlays have what the disk lacks. */
+    bool worthless = r->stage != REPLICATION_STAGE_FAILOVER_FAILED;
+
     if (!r->active) {
         return;
     }
     node_fence(r->disk, 0, NULL, NULL); /* if a failover that failed has left it */
-    end_scratch(r->active, &r->active_scratch);
-    end_scratch(r->hidden, &r->hidden_scratch);
+    end_scratch(r->active, &r->active_scratch, worthless);
+    end_scratch(r->hidden, &r->hidden_scratch, worthless);
     secondary_co_detach(r, r->stage == REPLICATION_STAGE_NONE);
     node_co_unref(r->active);
     node_co_unref(r->hidden);

@@ -34,15 +34,18 @@ def recv_all(sock, n):
 class NbdDisk:
     """
     A disk at a unix socket. fail: {kind: errno} or a function (kind, offset,
-    length) -> errno or 0. go: while clear, requests wait. seen: what came.
+    length) -> errno or 0. go: while clear, requests wait. left: how many it does
+    before it holds the next and all others (None: any number); held: it does. seen:
+    what came.
     """
 
     def __init__(self, path, data):
         self.path, self.data = path, bytearray(data)
         self.fail = {}
         self.seen = []
-        self.go = threading.Event()
+        self.go, self.held = threading.Event(), threading.Event()
         self.go.set()
+        self.left, self.life, self.lock = None, 0, threading.Lock()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen()
@@ -60,6 +63,18 @@ class NbdDisk:
                 pass
         if os.path.exists(self.path):
             os.unlink(self.path)
+
+    def hold_after(self, requests):
+        self.held.clear()
+        self.left = requests
+
+    def forget(self):
+        """Whoever asked has died: what waits is never done; then all is as at first."""
+        with self.lock:
+            self.life += 1
+            self.left, self.fail = None, {}
+        self.held.clear()
+        self.go.set()
 
     def drive(self, prefix):
         """Words of -drive that make it the node at that prefix."""
@@ -109,19 +124,32 @@ class NbdDisk:
                 return opt == 7
 
     def _transmission(self, conn):
+        life = self.life
         while True:
             _, flags, kind, cookie, offset, length = struct.unpack('>IHHQQI', recv_all(conn, 28))
             data = recv_all(conn, length) if kind == WRITE else None
             if kind == DISC:
                 return
             self.seen.append((kind, offset, length, flags))
-            self.go.wait()
+            if not self._wait(life):
+                return
             fail = self.fail
             err = fail(kind, offset, length) if callable(fail) else fail.get(kind, 0)
             reply = struct.pack('>IIQ', 0x67446698, err, cookie)
             if not err:
                 reply += self._do(kind, offset, length, data)
             conn.sendall(reply)
+
+    def _wait(self, life):
+        """The turn of a request; False if it never comes."""
+        with self.lock:
+            if self.left == 0:
+                self.go.clear()
+                self.held.set()
+            elif self.left:
+                self.left -= 1
+        self.go.wait()
+        return life == self.life
 
     def _do(self, kind, offset, length, data):
         if kind == READ:
