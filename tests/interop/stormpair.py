@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A pair as its manager drives it where nothing fails: start, checkpoint, stop, end."""
+
+from stormrules import LIMIT, Rules
+
+
+class Pair(Rules):
+    # --- start ---
+
+    def begin(self):
+        self.lead = self.primary()
+        self.stand = self.secondary(self.kinds[1], [bytes(m.content) for m in self.models])
+        self.join()
+        self.start_guests()
+
+    def join(self):
+        """Both sides hold the same: start (the guests are paused)."""
+        self.views = [m.copy() for m in self.models]
+        no = None
+        if not self.started_with_faults():
+            no = self.fails(self.stand, 'xen-set-replication', enable=True, primary=False)
+        assert not no, f'start of the secondary: {no}'
+        self.attach()
+        self.open_view()
+        self.check_view('after the start')
+
+    def attach(self):
+        for n in range(self.count):
+            out = self.hmp(self.lead, 'drive_add -n buddy driver=replication,mode=primary,'
+                           f'file.driver=nbd,file.host=127.0.0.1,file.port={self.stand.relay.port},'
+                           f'file.export=parent{n},node-name=replication{n}')
+            assert not out, f'drive_add: {out}'
+            self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}',
+                     node=f'replication{n}')
+        self.cmd(self.lead, 'xen-set-replication', enable=True, primary=True)
+        self.lead.host.qmp.events.clear()
+
+    def reattach(self):
+        """The filter goes and comes back while nothing is written."""
+        with self.paused():
+            for n in range(self.count):
+                self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}',
+                         child='children.1')
+                out = self.hmp(self.lead, f'drive_del replication{n}')
+                assert not out, f'drive_del: {out}'
+            self.attach()
+
+    def remove_copy(self):
+        """The manager gives the other side up; nothing waits for it (G, H)."""
+        for n in range(self.count):
+            self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}', child='children.1')
+            out = self.hmp(self.lead, f'drive_del replication{n}')
+            assert not out, f'drive_del: {out}'
+        self.guests_go_on()
+
+    # --- checkpoint ---
+
+    def checkpoint(self):
+        """True if it was one; on every disk or on none (T, V)."""
+        with self.paused():
+            for g in self.guests:
+                if g.model.doubts:
+                    return False
+            lead, stand = self.latched(self.lead), self.latched(self.stand)
+            assert lead or not stand, 'T: the secondary has an error of which the primary is silent'
+            no = self.fails(self.lead, 'xen-colo-do-checkpoint')
+            if self.lead.host.kind == 'tandem':
+                assert bool(no) == lead, f'T: checkpoint of the primary: {no}, latched: {lead}'
+            if stand:
+                no = self.fails(self.stand, 'xen-colo-do-checkpoint')
+                assert no, 'T: a checkpoint in spite of an error'
+            if lead or no:
+                self.note(f'checkpoint refused ({no})')
+                return False
+            no = self.fails(self.stand, 'xen-colo-do-checkpoint')
+            assert not no, f'checkpoint of the secondary: {no}'
+            self.views = [m.copy() for m in self.models]
+            for s, v in zip(self.standbys, self.views):
+                s.model = v
+            if self.random.random() < .5 and not self.standby_fault:
+                self.check_view('after a checkpoint')
+        if self.random.random() < .3 and not self.standby_fault:
+            self.check_view('after a checkpoint, with guests')
+        return True
+
+    def checkpoint_refused_only(self):
+        if self.lead.host.kind == 'qemu':
+            return False
+        return not self.fails(self.lead, 'xen-colo-do-checkpoint')
+
+    # --- ends ---
+
+    def end_side(self, side):
+        side.alive = False
+        self.close_view() if side is self.stand else None
+        side.host.end()
+        side.host.qmp.close()
+        if side.relay:
+            side.relay.close()
+
+    def quit_side(self, side, models):
+        """A clean exit, and the disk is what the models say."""
+        side.alive = False
+        if side is self.stand:
+            self.close_view()
+        try:
+            self.cmd(side, 'quit')
+        except ConnectionError:
+            pass
+        code = side.host.process.wait(LIMIT)
+        assert code == 0, f'H: {side.host.name} exits with {code}: {side.host.log_text()[-2000:]}'
+        side.host.qmp.close()
+        self.on_disk(side, models)
+
+    def finish(self):
+        if self.pure and self.random.random() < .3:
+            self.stand.relay.go.clear()  # nobody waits for a silent one
+        for g in self.guests:
+            if self.stand.relay.go.is_set():
+                g.pause(LIMIT)
+        self.healthy_guests()
+        settled = self.stand.relay.go.is_set()
+        if settled:
+            for g in self.guests:
+                g.model.settle(g.read)
+            self.quit_side(self.lead, self.models)
+        else:
+            self.cmd(self.lead, 'quit')
+            code = self.lead.host.process.wait(LIMIT)
+            assert code == 0, f'H: {self.lead.host.name} exits with {code}'
+        self.stop_guests()
+        self.check_view('at the end')
+        self.close_view()
+        self.cmd(self.stand, 'quit')
+        code = self.stand.host.process.wait(LIMIT)
+        assert code == 0, f'H: {self.stand.host.name} exits with {code}'
