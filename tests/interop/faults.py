@@ -14,12 +14,14 @@ class Relay:
     """
     A TCP port whose connections go to another. delay: seconds each piece takes;
     go: while clear nothing moves; cut() ends what is there and refuses what comes.
+    limit: bytes, of both directions, after which a connection meets its end(relay).
     """
 
     def __init__(self, to):
         self.to, self.delay = to, 0
         self.go = threading.Event()
         self.go.set()
+        self.limit, self.end = None, Relay.cut
         self.socks, self.lock, self.whole = [], threading.Lock(), True
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.port = self.listener.getsockname()[1]
@@ -51,8 +53,7 @@ class Relay:
             while data := a.recv(1 << 16):
                 if self.delay:
                     time.sleep(self.delay)
-                self.go.wait()
-                b.sendall(data)
+                self._pass(b, data)
         except OSError:
             pass
         for s in (a, b):
@@ -60,6 +61,19 @@ class Relay:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def _pass(self, b, data):
+        if self.limit is not None:
+            with self.lock:
+                part = data[:self.limit]
+                self.limit -= len(part)
+            b.sendall(part)
+            data = data[len(part):]
+            if data:
+                self.limit = None
+                self.end(self)
+        self.go.wait()
+        b.sendall(data)
 
     def cut(self):
         with self.lock:
@@ -70,6 +84,10 @@ class Relay:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        self.go.set()
+
+    def mend(self):
+        self.limit, self.whole = None, True
         self.go.set()
 
     def close(self):

@@ -11,12 +11,17 @@ wrong. What must hold:
   T  what is lost is told: no checkpoint succeeds where the disks differ, and
      status, query-replication and the event say so at once;
   H  every command is answered within LIMIT, and nobody dies;
-  F  after a failover disk and view are one, and the survivor can lead.
+  F  after a failover disk and view are one, and the survivor can lead;
+  I  whoever ends, killed or not, leaves images that are sane, and can come back on
+     them.
 """
 
+import signal
 import time
 
+from replhosts import Background
 from stormground import SIZE
+from stormrules import LIMIT
 from stormsilence import Silence
 
 
@@ -39,8 +44,10 @@ class Storm(Silence):
                 assert self.checkpoint(), 'a healthy pair refuses a checkpoint'
             elif what < .8:
                 self.look()
-            elif what < .85:
+            elif what < .83:
                 self.reattach()
+            elif what < .86 and self.pure:
+                self.hiccup()
             else:
                 self.nonsense(self.random.choice((self.lead, self.stand)))
             self.alive()
@@ -50,9 +57,12 @@ class Storm(Silence):
         self.quiet(self.random.randrange(2, 12))
         fault = self.random.choice(self.faults())
         self.note(f'fault: {fault}')
-        if fault == 'kill_lead':
-            self.fail_over(None)
+        alone = {'kill_lead': lambda: self.fail_over(None), 'restart_lead': self.restart_lead,
+                 'negotiation': self.negotiate}
+        if fault in alone:
+            alone[fault]()
             return
+        local = fault in ('local', 'local_full')
         sudden = fault in ('kill_stand', 'cut', 'server_stop')
         if self.pure and sudden and self.random.random() < .5:
             with self.paused():     # told without a write that finds it out
@@ -81,10 +91,10 @@ class Storm(Silence):
         self.alive()
         if self.stand.alive and not self.standby_fault:
             self.check_view(f'after {fault}')
-        if fault == 'local' and cure:
+        if local and cure:
             cure()
             cure = None
-        if fault == 'local':
+        if local:
             with self.paused():
                 for g in self.guests:
                     g.model.settle(g.read)
@@ -95,6 +105,16 @@ class Storm(Silence):
                 return
         self.give_up(cure)
 
+    def hiccup(self):
+        """A host stops for a moment while a checkpoint is under way."""
+        process = self.random.choice((self.lead, self.stand)).host.process
+        pause = self.random.choice((0, .02, .1))
+        process.send_signal(signal.SIGSTOP)
+        waiting = Background(self.checkpoint)
+        time.sleep(pause)
+        process.send_signal(signal.SIGCONT)
+        assert waiting.result(2 * LIMIT), 'a healthy pair refuses a checkpoint'
+
     def give_up(self, cure):
         """The pair is broken or shall be: one of the two goes on."""
         way = self.random.random()
@@ -102,7 +122,8 @@ class Storm(Silence):
             if self.random.random() < .3:
                 self.cmd(self.lead, 'xen-set-replication', enable=False, primary=True)
             self.remove_copy()
-            self.end_side(self.stand)
+            if self.stand.alive:
+                self.end_side(self.stand)
             self.standby_fault = False
             if cure:
                 cure()

@@ -7,10 +7,12 @@ nothing does) and whether the copy is lost by it, waits, or perhaps is.
 import errno
 import resource
 import signal
+import time
 
 from lab.nbd import FLUSH, READ, TRIM, WRITE, WRITE_ZEROES
-from replhosts import MIB
+from replhosts import Background, MIB
 from stormpair import Pair
+from stormrules import LIMIT
 
 WRITES = (WRITE, WRITE_ZEROES, TRIM)
 
@@ -24,24 +26,25 @@ class Faults(Pair):
         stand, out = self.stand, []
         if not self.pure:
             return ['kill_stand', 'kill_lead']
-        out += ['kill_stand', 'cut', 'server_stop', 'stall', 'freeze_stand', 'freeze_lead', 'slow',
-                'fsize', 'nothing']
+        out += ['kill_stand', 'kill_stand', 'kill_checkpoint', 'kill_lead', 'restart_lead', 'cut',
+                'server_stop', 'stall', 'freeze_stand', 'freeze_lead', 'slow', 'fsize', 'nothing',
+                'negotiation']
         for layer in ('hidden', 'active', 'disk'):
             out += [f'{layer}_{how}' for how in ('write', 'read', 'flush', 'wait')
                     if stand.nbd(layer)]
         if self.lead.nbd('disk'):
             out += ['local', 'local', 'local_wait']
-        if stand.small and stand.small.mounted:
+        if self.lead.small:
+            out += ['local_full'] * 3
+        if stand.small:
             out += ['full'] * 3
         return out
 
     def inject(self, name):
         """(cure or None, 'lost' | 'waits' | 'perhaps')"""
         stand, r = self.stand, self.random
-        if name == 'kill_stand':
-            stand.host.process.kill()
-            stand.host.process.wait()
-            stand.alive = False
+        if name in ('kill_stand', 'kill_checkpoint'):
+            self.kill_stand(name == 'kill_checkpoint')
             return None, 'lost'
         if name == 'cut':
             stand.relay.cut()
@@ -75,6 +78,10 @@ class Faults(Pair):
             kinds = r.choice(((WRITE,), WRITES, (FLUSH,), (READ,), (TRIM, WRITE_ZEROES)))
             disk.fail = broken(*kinds)
             return lambda: setattr(disk, 'fail', {}), 'perhaps'
+        if name == 'local_full':
+            self.local_fault = True
+            self.lead.small.fill()
+            return self.lead.small.empty, 'perhaps'
         if name == 'nothing':
             return lambda: None, 'perhaps'
         if name == 'local_wait':
@@ -90,6 +97,25 @@ class Faults(Pair):
         disk.fail = broken(*{'write': WRITES, 'read': (READ,), 'flush': (FLUSH,)}[how],
                            error=r.choice((errno.EIO, errno.ENOSPC)))
         return lambda: (setattr(disk, 'fail', {}), self.cured()), 'perhaps'
+
+    def kill_stand(self, in_checkpoint=False):
+        """Its disks have what the leader wrote there, and at most what is in flight."""
+        stand, waiting = self.stand, None
+        for g in self.guests:
+            g.begin_trace()
+        if in_checkpoint:
+            waiting = Background(self.fails, stand, 'xen-colo-do-checkpoint')
+            time.sleep(self.random.choice((0, 0, .0005, .002)))
+        stand.host.process.kill()
+        stand.host.process.wait()
+        if waiting:  # it must not read from whoever gets the number of its socket
+            waiting.join(LIMIT)
+        self.close_view()
+        self.ended(stand)
+        for g, image in zip(self.guests, stand.disks):
+            model, requests = g.end_trace()
+            if image.fmt == 'raw':
+                model.may_be(image.content(), requests)
 
     def limit_files(self, process, size):
         forever = resource.RLIM_INFINITY

@@ -4,33 +4,38 @@
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 import time
 
 from lab.host import Host
 from faults import Relay, SmallDisk
-from nbddisk import NbdDisk
 from replhosts import MIB, TANDEMD
 from stormguest import Model
+from stormimage import Image
 
 SIZE = MIB
 
 
 class Side:
-    """A host and what its disks lie on. disks: files (a path) or NbdDisk."""
+    """A host and the images it has open: a disk each, and overlays as (layer, image)."""
 
-    def __init__(self, host, disks, overlays=()):
-        self.host, self.disks, self.overlays = host, disks, list(overlays)
+    def __init__(self, host, small):
+        self.host, self.small = host, small
+        self.disks, self.overlays = [], []
         self.relay = None
-        self.small = None
         self.alive = True
+
+    def images(self, what):
+        if what == 'disk':
+            return self.disks
+        return [image for layer, image in self.overlays if layer == what]
 
     def nbd(self, what):
         """The disks in this program that are the given layer."""
-        if what == 'disk':
-            return [d for d in self.disks if isinstance(d, NbdDisk)]
-        return [o for layer, o in self.overlays if layer == what and isinstance(o, NbdDisk)]
+        return [i.disk for i in self.images(what) if i.disk]
+
+    def all_images(self):
+        return self.disks + [image for _, image in self.overlays]
 
 
 class Ground:
@@ -41,8 +46,18 @@ class Ground:
         self.work = tempfile.mkdtemp(prefix='tandem-storm-')
         self.made = []          # what is to be closed
         self.count = self.random.choice((1, 1, 2, 3)) if self.pure else 1
+        self.fmt = self.random.choice(('raw', 'raw', 'qcow2'))  # of the disks of all hosts
         self.names = 0
-        self.models = [Model(self.random.randbytes(SIZE)) for _ in range(self.count)]
+        self.models = [Model(self.first_content()) for _ in range(self.count)]
+
+    def first_content(self):
+        """Some of it nothing but zeroes."""
+        content = bytearray(self.random.randbytes(SIZE))
+        if self.random.random() < .5:
+            for at in range(0, SIZE, 64 << 10):
+                if self.random.random() < .6:
+                    content[at:at + (64 << 10)] = bytes(64 << 10)
+        return content
 
     def note(self, text):
         self.say(f'{time.monotonic() % 1000:8.3f} {text}')
@@ -57,18 +72,22 @@ class Ground:
 
     # --- what is made ---
 
-    def place(self, name, content, fmt):
-        """(a file or an NbdDisk with that content, the words that open it)"""
-        if self.pure and self.random.random() < .4:
-            if fmt == 'qcow2':
-                content += bytes(2 * SIZE + MIB - len(content))
-            disk = NbdDisk(self.path(name), content)
-            self.made.append(disk)
-            return disk, lambda prefix: disk.drive(prefix)
-        with open(self.path(name), 'wb') as f:
-            f.write(content)
-        return self.path(name), lambda prefix: (f'{prefix}.driver=file,'
-                                                f'{prefix}.filename={self.path(name)}')
+    def image(self, side, name, fmt, content):
+        """In this program, on a small file system, or a file like others."""
+        r = self.random
+        if side.small and r.random() < .7:
+            return Image(os.path.join(side.small.path, name), fmt, content, self.work)
+        image = Image(self.path(f'{side.host.name}-{name}'), fmt, content, self.work,
+                      self.pure and r.random() < .4)
+        self.made.append(image)
+        return image
+
+    def side(self, kind):
+        host, small = self.new_host(kind), None
+        if self.pure and self.random.random() < .3:
+            small = SmallDisk(self.path(f'{host.name}-small'), 8 * MIB * self.count)
+            self.made.append(small)
+        return Side(host, small if small and small.mounted else None)
 
     def new_host(self, kind):
         self.names += 1
@@ -76,56 +95,42 @@ class Ground:
         self.made.append(host)
         return host
 
-    def primary(self):
-        host, lines, disks = self.new_host(self.kinds[0]), [], []
-        for n in range(self.count):
-            disk, words = self.place(f'{host.name}-{n}', bytes(self.models[n].content), 'raw')
-            disks.append(disk)
-            lines.append(f'if=none,id=colo-disk{n},driver=quorum,read-pattern=fifo,'
-                         f'vote-threshold=1,discard=unmap,children.0.driver=raw,'
-                         f'{words("children.0.file")}')
-        host.start(lines)
-        host.serve(*[f'colo-disk{n}' for n in range(self.count)])
-        return Side(host, disks)
+    def primary(self, disks=None):
+        """disks: what a primary before has left."""
+        side = self.side(self.kinds[0])
+        side.disks = disks or [self.image(side, f'disk{n}', self.fmt, bytes(m.content))
+                               for n, m in enumerate(self.models)]
+        side.host.start([
+            f'if=none,id=colo-disk{n},driver=quorum,read-pattern=fifo,vote-threshold=1,'
+            f'discard=unmap,children.0.driver={disk.fmt},{disk.words("children.0.file")}'
+            for n, disk in enumerate(side.disks)])
+        side.host.serve(*[f'colo-disk{n}' for n in range(self.count)])
+        return side
 
-    def secondary(self, kind, content=None):
-        host, lines = self.new_host(kind), []
-        side = Side(host, [])
-        if self.pure and self.random.random() < .3:
-            side.small = SmallDisk(self.path(f'{host.name}-small'), 4 * MIB * self.count)
-            self.made.append(side.small)
-        for n in range(self.count):
-            name = f'{host.name}-{n}'
-            disk, words = self.place(name, content[n] if content else bytes(SIZE), 'raw')
-            side.disks.append(disk)
-            overlay = {}
-            for layer in ('active', 'hidden'):
-                at = f'{name}-{layer}'
-                if side.small and side.small.mounted and self.random.random() < .7:
-                    at = f'{host.name}-small/{n}-{layer}'
-                subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', self.path(at + '.new'),
-                                str(SIZE)], check=True)
-                with open(self.path(at + '.new'), 'rb') as f:
-                    image = f.read()
-                os.unlink(self.path(at + '.new'))
-                if '/' in at:
-                    with open(self.path(at), 'wb') as f:
-                        f.write(image)
-                    where, overlay[layer] = at, (
-                        lambda prefix, at=at: f'{prefix}.driver=file,'
-                                              f'{prefix}.filename={self.path(at)}')
-                else:
-                    where, overlay[layer] = self.place(at, image, 'qcow2')
-                side.overlays.append((layer, where))
+    def secondary(self, kind, content=None, old=None):
+        """old: a side that has ended, whose images this one takes."""
+        side, lines = self.side(kind), []
+        if old:
+            side.disks, side.overlays, side.small = old.disks, old.overlays, old.small
+        else:
+            zero = SIZE if self.fmt == 'qcow2' else bytes(SIZE)
+            for n in range(self.count):
+                side.disks.append(self.image(side, f'disk{n}', self.fmt,
+                                             content[n] if content else zero))
+                for layer in ('active', 'hidden'):
+                    side.overlays.append((layer, self.image(side, f'{layer}{n}', 'qcow2', SIZE)))
+        for n, (disk, active, hidden) in enumerate(zip(
+                side.disks, side.images('active'), side.images('hidden'))):
             lines += [
-                f'if=none,id=parent{n},driver=raw,discard=unmap,{words("file")}',
+                f'if=none,id=parent{n},driver={disk.fmt},discard=unmap,{disk.words("file")}',
                 f'if=none,id=childs{n},driver=replication,mode=secondary,top-id=colo-disk{n},'
-                f'file.driver=qcow2,{overlay["active"]("file.file")},file.backing.driver=qcow2,'
-                f'{overlay["hidden"]("file.backing.file")},file.backing.backing=parent{n}',
+                f'file.driver=qcow2,{active.words("file.file")},file.backing.driver=qcow2,'
+                f'{hidden.words("file.backing.file")},file.backing.backing=parent{n}',
                 f'if=none,id=colo-disk{n},driver=quorum,read-pattern=fifo,vote-threshold=1,'
                 f'children.0=childs{n}']
-        host.start(lines)
-        host.serve(*[f'{what}{n}' for n in range(self.count) for what in ('parent', 'colo-disk')])
-        side.relay = Relay(host.port)
+        side.host.start(lines)
+        side.host.serve(*[f'{what}{n}' for n in range(self.count)
+                          for what in ('parent', 'colo-disk')])
+        side.relay = Relay(side.host.port)
         self.made.append(side.relay)
         return side

@@ -61,6 +61,16 @@ class Model:
             else:
                 self.doubts.append((a, may))
 
+    def may_be(self, got, requests=()):
+        """Each byte is the one known, or of one of those requests, or of one open."""
+        may = [(at, data) for _, at, data in requests]
+        may += [(at, data) for at, all_of_it in self.doubts for data in all_of_it]
+        wrong = [i for i, (a, b) in enumerate(zip(got, self.content)) if a != b and not any(
+            at <= i < at + len(data) and data[i - at] == a for at, data in may)]
+        if wrong:
+            raise AssertionError(f'{len(wrong)} bytes, {wrong[0]:#x} to {wrong[-1]:#x}: '
+                                 f'{got[wrong[0]]:#x}, was {self.content[wrong[0]]:#x}')
+
     def settle(self, read):
         while self.doubts:
             at, may = self.doubts[0]
@@ -86,7 +96,8 @@ class Guest:
         self.pipes = []
         self.bursts = 0
         self.error = None
-        self.since = None       # when the burst in flight began
+        self.latest = None, []  # the content before the latest burst, and its requests
+        self.trace = None       # requests from some time on
         self.go, self.idle, self.over = threading.Event(), threading.Event(), False
         self.idle.set()
         self.thread = None
@@ -100,6 +111,9 @@ class Guest:
 
     def read(self, offset, length):
         return self.pipes[0].request(READ, offset, length)
+
+    def request(self, kind):
+        return self.pipes[0].request(kind)
 
     def read_all(self):
         return self.pipes[0].read_all()
@@ -135,6 +149,9 @@ class Guest:
         may_fail = self.may_fail()
         self.model.settle(self.read)
         requests, failed, flight = self._requests(), set(), {}
+        self.latest = bytes(self.model.content), requests
+        if self.trace is not None:
+            self.trace.append(requests)
         try:
             for i, (kind, offset, data) in enumerate(requests):
                 pipe = self.random.choice(self.pipes)
@@ -160,6 +177,20 @@ class Guest:
         self.model.settle(self.read)
         self.bursts += 1
 
+    # --- what may be where writes are cut off ---
+
+    def begin_trace(self):
+        self.trace = []
+        self.before = self.latest
+
+    def end_trace(self):
+        """(a model of what was there when the trace began, the requests since)"""
+        base, first = self.before
+        trace, self.trace = self.trace, None
+        if base is None:
+            base = self.model.content
+        return Model(base), sum(trace, list(first))
+
     # --- as a thread ---
 
     def start(self):
@@ -176,7 +207,6 @@ class Guest:
             if not self.go.is_set() or self.over:
                 self.idle.set()
                 continue
-            self.since = time.monotonic()
             try:
                 self.burst()
             except NbdError as e:
@@ -187,8 +217,6 @@ class Guest:
             except Exception as e:  # noqa: BLE001
                 self.error = e
                 break
-            finally:
-                self.since = None
             self.idle.set()
         self.idle.set()
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A pair as its manager drives it where nothing fails: start, checkpoint, stop, end."""
 
+import contextlib
+
 from stormrules import LIMIT, Rules
 
 
@@ -24,33 +26,36 @@ class Pair(Rules):
         self.open_view()
         self.check_view('after the start')
 
+    def add_filter(self, n):
+        """What drive_add says: nothing, or why not."""
+        return self.hmp(self.lead, 'drive_add -n buddy driver=replication,mode=primary,'
+                        f'file.driver=nbd,file.host=127.0.0.1,file.port={self.stand.relay.port},'
+                        f'file.export=parent{n},node-name=replication{n}')
+
     def attach(self):
         for n in range(self.count):
-            out = self.hmp(self.lead, 'drive_add -n buddy driver=replication,mode=primary,'
-                           f'file.driver=nbd,file.host=127.0.0.1,file.port={self.stand.relay.port},'
-                           f'file.export=parent{n},node-name=replication{n}')
+            out = self.add_filter(n)
             assert not out, f'drive_add: {out}'
             self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}',
                      node=f'replication{n}')
         self.cmd(self.lead, 'xen-set-replication', enable=True, primary=True)
         self.lead.host.qmp.events.clear()
 
-    def reattach(self):
-        """The filter goes and comes back while nothing is written."""
-        with self.paused():
-            for n in range(self.count):
-                self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}',
-                         child='children.1')
-                out = self.hmp(self.lead, f'drive_del replication{n}')
-                assert not out, f'drive_del: {out}'
-            self.attach()
-
-    def remove_copy(self):
-        """The manager gives the other side up; nothing waits for it (G, H)."""
+    def detach(self):
         for n in range(self.count):
             self.cmd(self.lead, 'x-blockdev-change', parent=f'colo-disk{n}', child='children.1')
             out = self.hmp(self.lead, f'drive_del replication{n}')
             assert not out, f'drive_del: {out}'
+
+    def reattach(self):
+        """The filter goes and comes back while nothing is written."""
+        with self.paused():
+            self.detach()
+            self.attach()
+
+    def remove_copy(self):
+        """The manager gives the other side up; nothing waits for it (G, H)."""
+        self.detach()
         self.guests_go_on()
 
     # --- checkpoint ---
@@ -91,46 +96,44 @@ class Pair(Rules):
     # --- ends ---
 
     def end_side(self, side):
-        side.alive = False
-        self.close_view() if side is self.stand else None
+        """kill -9, if it is not dead yet; what it leaves."""
+        if side is self.stand:
+            self.close_view()
         side.host.end()
+        self.ended(side)
+
+    def ended(self, side):
+        side.alive = False
         side.host.qmp.close()
         if side.relay:
             side.relay.close()
+        for image in side.all_images():
+            if image.disk:
+                image.disk.forget()
+        self.check_images(side)
 
-    def quit_side(self, side, models):
+    def quit_side(self, side, models=None):
         """A clean exit, and the disk is what the models say."""
-        side.alive = False
         if side is self.stand:
             self.close_view()
-        try:
+        with contextlib.suppress(ConnectionError):
             self.cmd(side, 'quit')
-        except ConnectionError:
-            pass
         code = side.host.process.wait(LIMIT)
         assert code == 0, f'H: {side.host.name} exits with {code}: {side.host.log_text()[-2000:]}'
-        side.host.qmp.close()
-        self.on_disk(side, models)
+        self.ended(side)
+        if models:
+            self.on_disk(side, models)
 
     def finish(self):
         if self.pure and self.random.random() < .3:
             self.stand.relay.go.clear()  # nobody waits for a silent one
-        for g in self.guests:
-            if self.stand.relay.go.is_set():
-                g.pause(LIMIT)
-        self.healthy_guests()
         settled = self.stand.relay.go.is_set()
-        if settled:
-            for g in self.guests:
+        for g in self.guests:
+            if settled:
+                g.pause(LIMIT)
                 g.model.settle(g.read)
-            self.quit_side(self.lead, self.models)
-        else:
-            self.cmd(self.lead, 'quit')
-            code = self.lead.host.process.wait(LIMIT)
-            assert code == 0, f'H: {self.lead.host.name} exits with {code}'
+        self.healthy_guests()
+        self.quit_side(self.lead, self.models if settled else None)
         self.stop_guests()
         self.check_view('at the end')
-        self.close_view()
-        self.cmd(self.stand, 'quit')
-        code = self.stand.host.process.wait(LIMIT)
-        assert code == 0, f'H: {self.stand.host.name} exits with {code}'
+        self.quit_side(self.stand)

@@ -5,6 +5,7 @@ find out: guests, readers of the view, commands with their answers.
 """
 
 import contextlib
+import os
 import random
 import socket
 import time
@@ -12,7 +13,6 @@ import time
 from lab.host import free_port
 from lab.nbd import NbdError
 from lab.qmp import QmpError
-from nbddisk import NbdDisk
 from stormguest import Guest
 from stormground import SIZE, Ground
 
@@ -20,8 +20,8 @@ LIMIT = 25  # seconds; machines are busy
 
 
 class Rules(Ground):
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, *args, **named):
+        super().__init__(*args, **named)
         self.guests, self.standbys = [], []
         self.local_fault = False        # errors that nobody but the leader's disk has caused
         self.standby_fault = False      # and the standby's
@@ -174,15 +174,20 @@ class Rules(Ground):
                 raise
             same(part, s.model.content[at:at + len(part)], f'V: view at {at}')
 
+    # --- what is on disk ---
+
     def on_disk(self, side, models):
-        """F: the disk itself holds what the view showed."""
-        for disk, model in zip(side.disks, models):
-            if isinstance(disk, NbdDisk):
-                got = bytes(disk.data)
-            else:
-                with open(disk, 'rb') as f:
-                    got = f.read()
-            same(got, model.content, f'F: disk of {side.host.name}')
+        """F: the disk itself holds what the view showed; asked of a file while it is in use."""
+        for image, model in zip(side.disks, models):
+            if image.fmt == 'raw' or not side.alive:
+                same(image.content(), model.content, f'F: disk of {side.host.name}')
+
+    def check_images(self, side):
+        """I: whoever has ended, however, has left images that both checkers accept."""
+        assert not side.alive
+        if side.host.kind == 'tandem':
+            for image in side.all_images():
+                image.check(f'{os.path.basename(image.path)} of {side.host.name}')
 
 
 def same(got, want, what):
