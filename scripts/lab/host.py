@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from .nbd import Nbd
-from .qmp import Qmp
+from .qmp import Qmp, QmpError
 
 QEMU = 'qemu-system-x86_64'
 
@@ -83,12 +83,26 @@ class Host:
 
     def serve(self, *devices, port=None, path=None):
         """Export devices at a TCP port, or at a unix socket."""
-        self.port = port or self.port
-        inet = {'type': 'inet', 'data': {'host': '127.0.0.1', 'port': str(self.port)}}
-        unix = {'type': 'unix', 'data': {'path': path}}
-        self.qmp.cmd('nbd-server-start', addr=unix if path else inet)
+        if path:
+            self.qmp.cmd('nbd-server-start', addr={'type': 'unix', 'data': {'path': path}})
+        else:
+            self._listen(port)
         for d in devices:
             self.qmp.cmd('nbd-server-add', device=d, writable=True)
+
+    def _listen(self, port):
+        """At that port, or at one that is really free: somebody may have taken ours by now."""
+        self.port = port or self.port
+        for _ in range(20):
+            try:
+                self.qmp.cmd('nbd-server-start', addr={
+                    'type': 'inet', 'data': {'host': '127.0.0.1', 'port': str(self.port)}})
+                return
+            except QmpError as e:
+                if port or 'in use' not in e.desc:
+                    raise
+            self.port = free_port()
+        raise RuntimeError(f'{self.name} finds no port')
 
     def attach_primary_filter(self, port, node='replication0', export='parent0'):
         out = self.qmp.hmp(f'drive_add -n buddy driver=replication,mode=primary,file.driver=nbd,'

@@ -143,9 +143,8 @@ class Rules(Ground):
         self.standbys = []
 
     def serve_view(self, *more):
-        self.stand.host.port = 0
-        self.stand.host.serve(*[f'colo-disk{n}' for n in range(self.count)], *more,
-                              port=free_port())
+        self.stand.host.port = free_port()
+        self.stand.host.serve(*[f'colo-disk{n}' for n in range(self.count)], *more)
         self.open_view()
 
     def settle_view(self):
