@@ -141,6 +141,18 @@ BlockBackend *coroutine_fn image_co_open(const ImageSpec *spec, GError **errp)
     return be;
 }
 
+bool image_object_help(const char *text, FILE *out)
+{
+    bool help = false;
+    json_t *o = keyval_parse(text, "qom-type", &help, NULL);
+
+    json_decref(o);
+    if (help) {
+        fprintf(out, "List of user creatable objects:\n  secret\n");
+    }
+    return help;
+}
+
 bool image_object_take(const char *text, GError **errp)
 {
     g_autoptr(ObjectOptions) object = NULL;

@@ -7,6 +7,7 @@
 #define IMAGE_OPEN_H
 
 #include <glib.h>
+#include <stdio.h>
 
 #include "block/backend.h"
 #include "block/node.h"
@@ -49,5 +50,7 @@ const char *image_path(const char *name);
  * Only secrets: a tool has no use for the others. NULL and @errp if it is none.
  */
 bool image_object_take(const char *text, GError **errp);
+/** image_object_help() - if @text of --object asks for it, tell what there is to @out: true */
+bool image_object_help(const char *text, FILE *out);
 
 #endif

@@ -111,26 +111,29 @@ static bool check(const Bench *o)
 
 static bool parse(int argc, char **argv, Bench *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"count", required_argument, NULL, 'c'},
-        {"depth", required_argument, NULL, 'd'},
-        {"offset", required_argument, NULL, 'o'},
-        {"buffer-size", required_argument, NULL, 's'},
-        {"step-size", required_argument, NULL, 'S'},
-        {"write", no_argument, NULL, 'w'},
-        {"native", no_argument, NULL, 'n'},
-        {"aio", required_argument, NULL, 'i'},
-        {"cache", required_argument, NULL, 't'},
-        {"pattern", required_argument, NULL, OPT_PATTERN},
-        {"flush-interval", required_argument, NULL, OPT_FLUSH_INTERVAL},
-        {"no-drain", no_argument, NULL, OPT_NO_DRAIN},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_FORMAT,
+        OPTION_FORCE_SHARE,
+        OPTION_IMAGE_OPTS,
+        OPTION_QUIET,
+        {"count", 'c', "N"},
+        {"depth", 'd', "N"},
+        {"offset", 'o', "OFFSET"},
+        {"buffer-size", 's', "SIZE"},
+        {"step-size", 'S', "SIZE"},
+        {"write", 'w'},
+        {"native", 'n'},
+        {"aio", 'i', "MODE"},
+        {"cache", 't', "MODE"},
+        {"pattern", 0, "BYTE", .code = OPT_PATTERN},
+        {"flush-interval", 0, "N", .code = OPT_FLUSH_INTERVAL},
+        {"no-drain", .code = OPT_NO_DRAIN},
+        OPTION_END,
     };
     int opt;
 
-    while ((opt = common_next(argc, argv, ":hc:d:f:ni:o:qs:S:t:wU", long_options, &o->common)) !=
-           -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         if (!take_option(o, opt)) {
             return false;
         }

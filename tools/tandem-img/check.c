@@ -24,15 +24,21 @@ typedef struct Check {
 
 static void parse(int argc, char **argv, Check *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"output", required_argument, NULL, OPT_OUTPUT},
-        {"repair", required_argument, NULL, 'r'},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_FORCE_SHARE,
+        OPTION_IMAGE_OPTS,
+        OPTION_OUTPUT,
+        OPTION_QUIET,
+        {"repair", 'r', "leaks|all"},
+        {NULL, 'T', "CACHE"},
+        OPTION_END,
     };
     int opt;
 
-    while ((opt = common_next(argc, argv, ":hf:r:T:qU", long_options, &o->common)) != -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         if (opt == 'T') {
             o->cache = optarg;
             continue;

@@ -62,20 +62,29 @@ void common_output(Common *c, const char *text)
     }
 }
 
-static void take_object(const char *text)
+static void take_object(const char *text, int failure)
 {
     GError *err = NULL;
 
-    if (!image_object_take(text, &err)) {
-        exit(img_report(err, "%s", ""));
+    if (image_object_help(text, stdout)) {
+        exit(EXIT_SUCCESS);
     }
+    if (!image_object_take(text, &err)) {
+        img_report(err, "%s", "");
+        exit(failure);
+    }
+}
+
+static int failure(const Common *c)
+{
+    return c->failure ? c->failure : EXIT_FAILURE;
 }
 
 static bool take_common(int opt, Common *c)
 {
     switch (opt) {
     case OPT_OBJECT:
-        take_object(optarg);
+        take_object(optarg, failure(c));
         return true;
     case OPT_IMAGE_OPTS:
         c->image_opts = true;
@@ -99,26 +108,31 @@ static bool take_common(int opt, Common *c)
     return false;
 }
 
-int common_next(int argc, char **argv, const char *short_options, const struct option *long_options,
-                Common *c)
+int img_next_option(int argc, char **argv, const char *mode, const CmdOption *options)
+{
+    g_autofree char *silent = g_strconcat(mode, ":", NULL);
+    int opt = cmdline_next(argc, argv, silent, options);
+
+    if (opt == ':') {
+        img_usage("missing argument for option '%s'", argv[optind - 1]);
+    }
+    if (opt == '?') {
+        img_usage("unrecognized option '%s'", argv[optind - 1]);
+    }
+    return opt;
+}
+
+int common_next(int argc, char **argv, const CmdOption *options, Common *c)
 {
     int opt;
 
-    opterr = 0;
-    while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
-        if (opt == ':') {
-            img_usage("missing argument for option '%s'", argv[optind - 1]);
-        }
-        if (opt == '?') {
-            img_usage("unrecognized option '%s'", argv[optind - 1]);
+    while ((opt = img_next_option(argc, argv, "", options)) != -1) {
+        if (opt == 'h') {
+            img_command_help(argv[0]);
         }
         if (!take_common(opt, c)) {
             return opt;
         }
-    }
-    if (c->image_opts && c->format && !c->output_format) {
-        img_error("--image-opts and --format are mutually exclusive");
-        exit(c->failure ? c->failure : EXIT_FAILURE);
     }
     return -1;
 }
@@ -131,6 +145,10 @@ ImageSpec img_spec(const Common *c, const char *name, bool writable)
         .image_opts = c->image_opts,
     };
 
+    if (c->image_opts && c->format) {
+        img_error("--image-opts and --format are mutually exclusive");
+        exit(failure(c));
+    }
     spec.flags.read_only = !writable;
     spec.flags.force_share = c->force_share;
     return spec;

@@ -32,15 +32,23 @@ typedef struct Compare {
 
 static void parse(int argc, char **argv, Compare *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"strict", no_argument, NULL, 's'},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_FORCE_SHARE,
+        OPTION_IMAGE_OPTS,
+        OPTION_PROGRESS,
+        OPTION_QUIET,
+        {NULL, 'F', "FMT"},
+        {NULL, 'T', "CACHE"},
+        {"strict", 's'},
+        OPTION_END,
     };
     int opt;
 
     o->common.failure = OPEN_FAILED;
-    while ((opt = common_next(argc, argv, ":hf:F:T:pqsU", long_options, &o->common)) != -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         switch (opt) {
         case 'F':
             o->format2 = optarg;

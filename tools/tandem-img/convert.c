@@ -147,22 +147,42 @@ static bool check(const Convert *o)
     return !wrong;
 }
 
-static const struct option long_options[] = {
-    COMMON_LONG,
-    {"target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS},
-    {"target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO},
-    {"salvage", no_argument, NULL, OPT_SALVAGE},
-    {"bitmaps", no_argument, NULL, OPT_REFUSED},
-    {"skip-broken-bitmaps", no_argument, NULL, OPT_REFUSED},
-    {NULL, 0, NULL, 0},
+static const CmdOption options[] = {
+    OPTION_HELP,
+    OPTION_OBJECT,
+    OPTION_FORMAT,
+    OPTION_FORCE_SHARE,
+    OPTION_IMAGE_OPTS,
+    OPTION_PROGRESS,
+    OPTION_QUIET,
+    {NULL, 'O', "FMT"},
+    {NULL, 'b', "FILE"},
+    {NULL, 'B', "FILE"},
+    {NULL, 'F', "FMT"},
+    {NULL, 'o', "OPTIONS"},
+    {NULL, 't', "CACHE"},
+    {NULL, 'T', "CACHE"},
+    {NULL, 'm', "N"},
+    {NULL, 'r', "RATE"},
+    {NULL, 'S', "SIZE"},
+    {NULL, 'n'},
+    {NULL, 'W'},
+    {NULL, 'C'},
+    {"target-image-opts", .code = OPT_TARGET_IMAGE_OPTS},
+    {"target-is-zero", .code = OPT_TARGET_IS_ZERO},
+    {"salvage", .code = OPT_SALVAGE},
+    {NULL, 'c'},
+    {NULL, 'l', "SNAPSHOT"},
+    {"bitmaps", .code = OPT_REFUSED},
+    {"skip-broken-bitmaps", .code = OPT_REFUSED},
+    OPTION_END,
 };
 
 static bool parse(int argc, char **argv, Convert *o)
 {
-    static const char short_options[] = ":hf:O:b:B:F:cno:l:S:pqt:T:m:WUCr:";
     int opt;
 
-    while ((opt = common_next(argc, argv, short_options, long_options, &o->common)) != -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         if (!take_option(o, opt, argv)) {
             return false;
         }

@@ -16,17 +16,21 @@ typedef struct Create {
 
 static void parse(int argc, char **argv, Create *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"backing", required_argument, NULL, 'b'},
-        {"backing-format", required_argument, NULL, 'B'},
-        {"backing-unsafe", no_argument, NULL, 'u'},
-        {"options", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_QUIET,
+        {"backing", 'b', "FILE"},
+        {"backing-format", 'B', "FMT"},
+        {NULL, 'F', "FMT"},
+        {"backing-unsafe", 'u'},
+        {"options", 'o', "OPTIONS"},
+        OPTION_END,
     };
     int opt;
 
-    while ((opt = common_next(argc, argv, ":F:B:b:f:ho:qu", long_options, &o->common)) != -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         switch (opt) {
         case 'F':
         case 'B':
@@ -45,9 +49,6 @@ static void parse(int argc, char **argv, Create *o)
     }
     o->filename = optind < argc ? argv[optind++] : NULL;
     o->size = optind < argc ? argv[optind++] : NULL;
-    if (o->common.image_opts) {
-        img_usage("unrecognized option '%s'", "--image-opts");
-    }
     if (optind < argc) {
         img_usage("Unexpected argument: %s", argv[optind]);
     }

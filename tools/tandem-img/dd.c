@@ -41,13 +41,17 @@ static bool take_operand(Dd *o, const char *text)
 
 static bool parse(int argc, char **argv, Dd *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"output-format", required_argument, NULL, 'O'},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_FORCE_SHARE,
+        OPTION_IMAGE_OPTS,
+        {"output-format", 'O', "FMT"},
+        OPTION_END,
     };
 
-    while (common_next(argc, argv, ":hf:O:U", long_options, &o->common) == 'O') {
+    while (common_next(argc, argv, options, &o->common) == 'O') {
         o->out_format = optarg;
     }
     for (; optind < argc; optind++) {

@@ -9,12 +9,13 @@
 #ifndef TOOLS_TANDEM_IMG_H
 #define TOOLS_TANDEM_IMG_H
 
-#include <getopt.h>
+#include <getopt.h> /* optarg, optind */
 #include <glib.h>
 #include <stdlib.h>
 
 #include "image/create.h"
 #include "image/open.h"
+#include "util/cmdline.h"
 #include "util/error.h"
 
 int coroutine_fn img_co_bench(int argc, char **argv);
@@ -38,28 +39,43 @@ enum {
 
 /* Of the options that several commands have; each takes those it wants. */
 typedef struct Common {
-    const char *format, *output_format, *cache, *src_cache;
+    const char *format;
     bool image_opts, force_share, quiet, progress, json;
     int failure; /* exit status for what contradicts itself; 0: 1 */
 } Common;
 
-#define COMMON_LONG                                                                                \
-    {"help", no_argument, NULL, 'h'}, {"object", required_argument, NULL, OPT_OBJECT},             \
-        {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},                                         \
-        {"force-share", no_argument, NULL, 'U'}, {"quiet", no_argument, NULL, 'q'},                \
-        {"format", required_argument, NULL, 'f'}, {"progress", no_argument, NULL, 'p'}
+/* Their rows in a command's table. */
+#define OPTION_HELP        {"help", 'h'}
+#define OPTION_OBJECT      {"object", 0, "TYPE,...", .code = OPT_OBJECT}
+#define OPTION_FORMAT      {"format", 'f', "FMT"}
+#define OPTION_FORCE_SHARE {"force-share", 'U'}
+#define OPTION_IMAGE_OPTS  {"image-opts", .code = OPT_IMAGE_OPTS}
+#define OPTION_OUTPUT      {"output", 0, "human|json", .code = OPT_OUTPUT}
+#define OPTION_PROGRESS    {"progress", 'p'}
+#define OPTION_QUIET       {"quiet", 'q'}
+#define OPTION_END         {NULL}
 
 /**
  * common_next() - the next option that is the command's own, -1 at the end
  *
- * Takes the common ones, and reports (and exits) what is wrong. @short_options begins with ':'.
+ * Takes the common ones, and reports (and exits) what is wrong.
  */
-int common_next(int argc, char **argv, const char *short_options, const struct option *long_options,
-                Common *c);
+int common_next(int argc, char **argv, const CmdOption *options, Common *c);
+/**
+ * img_next_option() - cmdline_next(), with errors told in this program's words (and exits)
+ * @mode: before ':'
+ */
+int img_next_option(int argc, char **argv, const char *mode, const CmdOption *options);
+/** img_command_help() - print how the command is used, and exit */
+void NORETURN img_command_help(const char *name);
 /** common_output() - "human" or "json"; exits if it is neither */
 void common_output(Common *c, const char *text);
 
-/** img_spec() - open @name as the common options say, read-only or not */
+/**
+ * img_spec() - open @name as the common options say, read-only or not
+ *
+ * Options that contradict each other are reported and exit.
+ */
 ImageSpec img_spec(const Common *c, const char *name, bool writable);
 /** img_spec_cache() - false, reported, if @mode is unknown; NULL leaves it */
 bool img_spec_cache(ImageSpec *spec, const char *mode, const char *what);

@@ -23,14 +23,18 @@ enum {
 
 static void parse(int argc, char **argv, Info *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"output", required_argument, NULL, OPT_OUTPUT},
-        {"backing-chain", no_argument, NULL, OPT_CHAIN},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_FORCE_SHARE,
+        OPTION_IMAGE_OPTS,
+        OPTION_OUTPUT,
+        {"backing-chain", .code = OPT_CHAIN},
+        OPTION_END,
     };
 
-    while (common_next(argc, argv, ":f:hU", long_options, &o->common) == OPT_CHAIN) {
+    while (common_next(argc, argv, options, &o->common) == OPT_CHAIN) {
         o->chain = true;
     }
     if (optind + 1 != argc) {

@@ -92,7 +92,7 @@ static int run_command(const Command *c, int argc, char **argv)
     return r.status;
 }
 
-static int print_help(void)
+static void NORETURN print_help(void)
 {
     printf("tandem-img version %s\n"
            "usage: tandem-img [-h|-V] [-T PATTERN[,file=PATH]] command [command options]\n"
@@ -106,13 +106,7 @@ static int print_help(void)
     printf("\nAll take --object secret,... and --help. SIZE is a number with an optional unit\n"
            "(k, M, G, T, P or E). CACHE is none, writeback, writethrough, directsync or unsafe.\n"
            "'create -f FMT -o help' lists the options of a format.\n");
-    return EXIT_SUCCESS;
-}
-
-static int print_command_help(const Command *c)
-{
-    printf("usage: tandem-img %s %s\n", c->name, c->help);
-    return EXIT_SUCCESS;
+    exit(EXIT_SUCCESS);
 }
 
 static const Command *find_command(const char *name)
@@ -125,14 +119,10 @@ static const Command *find_command(const char *name)
     return NULL;
 }
 
-static bool asks_for_help(int argc, char **argv)
+void img_command_help(const char *name)
 {
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-            return true;
-        }
-    }
-    return false;
+    printf("usage: tandem-img %s %s\n", name, find_command(name)->help);
+    exit(EXIT_SUCCESS);
 }
 
 static void warn_of_trace(const char *text)
@@ -140,67 +130,67 @@ static void warn_of_trace(const char *text)
     img_error("warning: %s", text);
 }
 
-/* "-T PATTERN", "--trace PATTERN" or "--trace=PATTERN" before the command; how many words. */
-static int take_trace(char **argv)
+static void take_trace(const char *arg)
 {
     GError *err = NULL;
-    const char *arg = argv[1];
-    int words = 2;
 
-    if (g_str_has_prefix(argv[0], "--trace=")) {
-        arg = argv[0] + strlen("--trace=");
-        words = 1;
-    } else if (strcmp(argv[0], "-T") != 0 && strcmp(argv[0], "--trace") != 0) {
-        return 0;
-    }
-    if (!arg) {
-        img_usage("option '%s' requires an argument", argv[0]);
-    }
     if (trace_help(arg, stdout)) {
         exit(EXIT_SUCCESS);
     }
     if (!trace_option(arg, warn_of_trace, &err)) {
         exit(img_report(err, "%s", ""));
     }
-    return words;
+}
+
+/* What comes before the command. */
+static void parse(int argc, char **argv)
+{
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        {"version", 'V'},
+        {"trace", 'T', "PATTERN"},
+        OPTION_END,
+    };
+    int opt;
+
+    if (argc < 2) {
+        img_usage("Not enough arguments");
+    }
+    while ((opt = img_next_option(argc, argv, "+", options)) != -1) {
+        switch (opt) {
+        case 'h':
+            print_help();
+        case 'V':
+            printf("tandem-img version %s\n", TANDEM_VERSION);
+            exit(EXIT_SUCCESS);
+        case 'T':
+            take_trace(optarg);
+            break;
+        }
+    }
 }
 
 int main(int argc, char **argv)
 {
-    const char *first;
     const Command *c;
 
-    for (int n; argc > 1 && (n = take_trace(argv + 1)) > 0;) {
-        argc -= n;
-        argv += n;
-    }
-    first = argc > 1 ? argv[1] : NULL;
-    if (!first) {
+    parse(argc, argv);
+    argc -= optind;
+    argv += optind;
+    if (argc == 0) {
         img_usage("Not enough arguments");
     }
-    if (strcmp(first, "-h") == 0 || strcmp(first, "--help") == 0) {
-        return print_help();
-    }
-    if (strcmp(first, "-V") == 0 || strcmp(first, "--version") == 0) {
-        printf("tandem-img version %s\n", TANDEM_VERSION);
-        return EXIT_SUCCESS;
-    }
-    if (first[0] == '-') {
-        img_usage("unrecognized option '%s'", first);
-    }
-    c = find_command(first);
+    c = find_command(argv[0]);
     if (!c) {
-        img_usage("Command not found: %s", first);
+        img_usage("Command not found: %s", argv[0]);
     }
     if (!c->run) {
-        img_error("Command '%s' is not supported", first);
+        img_error("Command '%s' is not supported", c->name);
         return EXIT_FAILURE;
-    }
-    if (asks_for_help(argc - 1, argv + 1)) {
-        return print_command_help(c);
     }
     trace_install_handlers();
     loop_ignore_io_signals();
     image_tell_corruption();
-    return run_command(c, argc - 1, argv + 1);
+    optind = 0; /* the command's own options */
+    return run_command(c, argc, argv);
 }

@@ -24,18 +24,22 @@ typedef struct Map {
 
 static int parse(int argc, char **argv, Map *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"output", required_argument, NULL, OPT_OUTPUT},
-        {"start-offset", required_argument, NULL, 's'},
-        {"offset", required_argument, NULL, 's'},
-        {"max-length", required_argument, NULL, 'l'},
-        {"length", required_argument, NULL, 'l'},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_FORCE_SHARE,
+        OPTION_IMAGE_OPTS,
+        OPTION_OUTPUT,
+        {"start-offset", 's', "OFFSET"},
+        {"offset", 0, "OFFSET", .code = 's'},
+        {"max-length", 'l', "LENGTH"},
+        {"length", 0, "LENGTH", .code = 'l'},
+        OPTION_END,
     };
     int opt;
 
-    while ((opt = common_next(argc, argv, ":f:s:l:hU", long_options, &o->common)) != -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         if (opt == 's' && !img_size(optarg, "start offset", &o->start)) {
             return EXIT_FAILURE;
         }

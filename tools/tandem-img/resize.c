@@ -23,25 +23,31 @@ enum {
 /* The size comes last and may begin with '-': it is taken off before getopt sees it. */
 static void parse(int argc, char **argv, Resize *o)
 {
-    static const struct option long_options[] = {
-        COMMON_LONG,
-        {"shrink", no_argument, NULL, OPT_SHRINK},
-        {"preallocation", required_argument, NULL, OPT_PREALLOCATION},
-        {NULL, 0, NULL, 0},
+    static const CmdOption options[] = {
+        OPTION_HELP,
+        OPTION_OBJECT,
+        OPTION_FORMAT,
+        OPTION_IMAGE_OPTS,
+        OPTION_QUIET,
+        {"shrink", .code = OPT_SHRINK},
+        {"preallocation", 0, "MODE", .code = OPT_PREALLOCATION},
+        OPTION_END,
     };
     int opt;
 
-    if (argc < 3) {
-        img_usage("Not enough arguments");
+    if (argc > 2) {
+        o->size = argv[--argc];
     }
-    o->size = argv[--argc];
-    while ((opt = common_next(argc, argv, ":f:hq", long_options, &o->common)) != -1) {
+    while ((opt = common_next(argc, argv, options, &o->common)) != -1) {
         if (opt == OPT_SHRINK) {
             o->shrink = true;
         } else if (!prealloc_mode_parse(optarg, &o->prealloc)) {
             img_error("Invalid preallocation mode '%s'", optarg);
             exit(EXIT_FAILURE);
         }
+    }
+    if (!o->size) {
+        img_usage("Not enough arguments");
     }
     if (optind + 1 != argc) {
         img_usage("Expecting image file name and size");

@@ -16,6 +16,7 @@
 #include "image/corruption.h"
 #include "image/io-cmd.h"
 #include "image/open.h"
+#include "util/cmdline.h"
 #include "util/error.h"
 #include "util/loop.h"
 #include "util/trace.h"
@@ -249,50 +250,34 @@ enum {
     OPT_IMAGE_OPTS,
 };
 
+static const CmdOption options[] = {
+    {"image-opts", .help = "FILE is a list of options", .code = OPT_IMAGE_OPTS},
+    {"object", 0, "secret,...", "a secret for the image", .code = OPT_OBJECT},
+    {"cmd", 'c', "STRING", "run a command; may be given again"},
+    {"format", 'f', "FMT", "(default: probe)"},
+    {"read-only", 'r', .help = "open it read-only"},
+    {"snapshot", 's'},     /* refused */
+    {"copy-on-read", 'C'}, /* refused */
+    {"misalign", 'm'},
+    {"nocache", 'n', .help = "short for -t none"},
+    {"native-aio", 'k', .help = "short for -i native"},
+    {"aio", 'i', "MODE", "threads, native, io_uring"},
+    {"cache", 't', "MODE", "none, writeback (default), writethrough, directsync,\nunsafe"},
+    {"discard", 'd', "MODE", "ignore, unmap (default)"},
+    {"trace", 'T', "PATTERN", "write events as they happen; 'help' lists them"},
+    {"force-share", 'U', .help = "leave out what keeps others away"},
+    {"help", 'h', .help = "print this and exit"},
+    {"version", 'V', .help = "print the version and exit"},
+    {NULL},
+};
+
 static void NORETURN print_help(int status)
 {
-    printf("Usage: " PROGRAM " [OPTIONS]... [-c STRING]... [file]\n"
-           "Disk exerciser\n"
-           "\n"
-           "      --image-opts         FILE is a list of options\n"
-           "  -c, --cmd STRING         run a command; may be given again\n"
-           "  -f, --format FMT         (default: probe)\n"
-           "  -r, --read-only\n"
-           "  -n, --nocache            short for -t none\n"
-           "  -k, --native-aio         short for -i native\n"
-           "  -i, --aio=MODE           threads, native, io_uring\n"
-           "  -t, --cache=MODE         none, writeback (default), writethrough, directsync,\n"
-           "                           unsafe\n"
-           "  -d, --discard=MODE       ignore, unmap (default)\n"
-           "  -T, --trace PATTERN      write events as they happen; 'help' lists them\n"
-           "  -U, --force-share        leave out what keeps others away\n"
-           "  -h, --help               print this and exit\n"
-           "  -V, --version            print the version and exit\n"
-           "\n"
-           "See '" PROGRAM " -c help' for the commands.\n");
+    printf("Usage: " PROGRAM " [OPTIONS]... [-c STRING]... [file]\nDisk exerciser\n\n");
+    cmdline_print_help(stdout, options);
+    printf("\nSee '" PROGRAM " -c help' for the commands.\n");
     exit(status);
 }
-
-static const struct option long_options[] = {
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {"cmd", required_argument, NULL, 'c'},
-    {"format", required_argument, NULL, 'f'},
-    {"read-only", no_argument, NULL, 'r'},
-    {"snapshot", no_argument, NULL, 's'},
-    {"nocache", no_argument, NULL, 'n'},
-    {"copy-on-read", no_argument, NULL, 'C'},
-    {"misalign", no_argument, NULL, 'm'},
-    {"native-aio", no_argument, NULL, 'k'},
-    {"aio", required_argument, NULL, 'i'},
-    {"discard", required_argument, NULL, 'd'},
-    {"cache", required_argument, NULL, 't'},
-    {"trace", required_argument, NULL, 'T'},
-    {"force-share", no_argument, NULL, 'U'},
-    {"object", required_argument, NULL, OPT_OBJECT},
-    {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
-    {NULL, 0, NULL, 0},
-};
 
 static void warn_of_trace(const char *text)
 {
@@ -327,6 +312,9 @@ static void take_option(Tool *t, int opt)
         }
         return;
     case OPT_OBJECT:
+        if (image_object_help(optarg, stdout)) {
+            exit(EXIT_SUCCESS);
+        }
         if (!image_object_take(optarg, &err)) {
             die("%s", err->message);
         }
@@ -343,7 +331,7 @@ static void parse(int argc, char **argv, Tool *t)
 {
     int opt;
 
-    while ((opt = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", long_options, NULL)) != -1) {
+    while ((opt = cmdline_next(argc, argv, "", options)) != -1) {
         take_option(t, opt);
     }
     if (argc - optind > 1) {
