@@ -7,11 +7,15 @@
 
 #include "config.h"
 
-#include <getopt.h>
+#include <errno.h>
+#include <getopt.h> /* optarg, optind */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "block/nbd/proto.h"
+#include "util/cmdline.h"
 #include "util/error.h"
 #include "util/trace.h"
 
@@ -24,91 +28,70 @@ enum {
     OPT_PID_FILE,
     OPT_IMAGE_OPTS,
     OPT_HANDSHAKE_LIMIT,
-    OPT_REFUSED,
+    OPT_OBJECT,
+    /* Refused: */
+    OPT_TLS_CREDS,
+    OPT_TLS_AUTHZ,
+    OPT_TLS_HOSTNAME,
+    OPT_SELINUX_LABEL,
 };
 
-static const struct option long_options[] = {
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {"bind", required_argument, NULL, 'b'},
-    {"port", required_argument, NULL, 'p'},
-    {"socket", required_argument, NULL, 'k'},
-    {"shared", required_argument, NULL, 'e'},
-    {"persistent", no_argument, NULL, 't'},
-    {"export-name", required_argument, NULL, 'x'},
-    {"description", required_argument, NULL, 'D'},
-    {"read-only", no_argument, NULL, 'r'},
-    {"allocation-depth", no_argument, NULL, 'A'},
-    {"format", required_argument, NULL, 'f'},
-    {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
-    {"nocache", no_argument, NULL, 'n'},
-    {"cache", required_argument, NULL, OPT_CACHE},
-    {"aio", required_argument, NULL, OPT_AIO},
-    {"discard", required_argument, NULL, OPT_DISCARD},
-    {"detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES},
-    {"fork", no_argument, NULL, OPT_FORK},
-    {"pid-file", required_argument, NULL, OPT_PID_FILE},
-    {"handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT},
-    {"verbose", no_argument, NULL, 'v'},
-    {"list", no_argument, NULL, 'L'},
-    {"offset", required_argument, NULL, OPT_REFUSED},
-    {"snapshot", no_argument, NULL, OPT_REFUSED},
-    {"load-snapshot", required_argument, NULL, OPT_REFUSED},
-    {"bitmap", required_argument, NULL, OPT_REFUSED},
-    {"connect", required_argument, NULL, OPT_REFUSED},
-    {"disconnect", no_argument, NULL, OPT_REFUSED},
-    {"object", required_argument, NULL, OPT_REFUSED},
-    {"tls-creds", required_argument, NULL, OPT_REFUSED},
-    {"tls-authz", required_argument, NULL, OPT_REFUSED},
-    {"tls-hostname", required_argument, NULL, OPT_REFUSED},
-    {"selinux-label", required_argument, NULL, OPT_REFUSED},
-    {"trace", required_argument, NULL, 'T'},
-    {NULL, 0, NULL, 0},
-};
+static const CmdOption options[] = {
+    {"help", 'h', .help = "print this and exit"},
+    {"version", 'V', .help = "print the version and exit"},
 
-static const char short_options[] = ":hVb:p:k:e:tx:D:rAf:nvLT:" /* and refused: */ "o:sl:B:c:d";
+    {.help = "Connection:"},
+    {"port", 'p', "PORT", "TCP port (default 10809)"},
+    {"bind", 'b', "ADDRESS", "address to listen at (default 0.0.0.0)"},
+    {"socket", 'k', "PATH", "unix socket instead"},
+    {"shared", 'e', "NUM", "clients at once, 0: no limit (default 1)"},
+    {"persistent", 't', .help = "go on when the last client has left"},
+    {"handshake-limit", 0, "N", "seconds a client has to negotiate, 0: no limit\n(default 10)",
+     OPT_HANDSHAKE_LIMIT},
+    {"verbose", 'v', .help = "say where we listen and who leaves"},
+    {"list", 'L', .help = "list the exports of the server at that address"},
+
+    {.help = "Export:"},
+    {"export-name", 'x', "NAME", "(default: the empty name)"},
+    {"description", 'D', "TEXT", "what a client is told of the export"},
+    {"read-only", 'r', .help = "refuse writes"},
+    {"allocation-depth", 'A', .help = "offer the context qemu:allocation-depth"},
+
+    {.help = "Image:"},
+    {"format", 'f', "FORMAT", "(default: probe)"},
+    {"image-opts", .help = "FILE is a list of options", .code = OPT_IMAGE_OPTS},
+    {"object", 0, "secret,...", "a secret for the image", OPT_OBJECT},
+    {"nocache", 'n', .help = "the same as --cache=none"},
+    {"cache", 0, "MODE", "none, writeback (default), writethrough, directsync,\nunsafe", OPT_CACHE},
+    {"aio", 0, "MODE", "threads, native, io_uring", OPT_AIO},
+    {"discard", 0, "MODE", "ignore (default), unmap", OPT_DISCARD},
+    {"detect-zeroes", 0, "MODE", "off (default), on, unmap", OPT_DETECT_ZEROES},
+
+    {.help = "Process:"},
+    {"trace", 'T', "PATTERN[,file=PATH]", "write events as they happen; 'help' lists them"},
+    {"fork", .help = "go to the background once clients can connect", .code = OPT_FORK},
+    {"pid-file", 0, "PATH", "write the process id there", OPT_PID_FILE},
+
+    /* Refused. */
+    {"offset", 'o', "OFFSET"},
+    {"snapshot", 's'},
+    {"load-snapshot", 'l', "SNAPSHOT"},
+    {"bitmap", 'B', "NAME"},
+    {"connect", 'c', "DEVICE"},
+    {"disconnect", 'd'},
+    {"tls-creds", 0, "ID", .code = OPT_TLS_CREDS},
+    {"tls-authz", 0, "ID", .code = OPT_TLS_AUTHZ},
+    {"tls-hostname", 0, "NAME", .code = OPT_TLS_HOSTNAME},
+    {"selinux-label", 0, "LABEL", .code = OPT_SELINUX_LABEL},
+    {NULL},
+};
 
 static void NORETURN print_help(void)
 {
     printf("Usage: tandem-nbd [OPTIONS] FILE\n"
            "  or:  tandem-nbd -L [OPTIONS]\n"
-           "Serve a disk image by NBD, or list the exports of a server.\n"
-           "\n"
-           "  -h, --help                 print this and exit\n"
-           "  -V, --version              print the version and exit\n"
-           "\n"
-           "Connection:\n"
-           "  -p, --port=PORT            TCP port (default 10809)\n"
-           "  -b, --bind=ADDRESS         address to listen at (default 0.0.0.0)\n"
-           "  -k, --socket=PATH          unix socket instead\n"
-           "  -e, --shared=NUM           clients at once, 0: no limit (default 1)\n"
-           "  -t, --persistent           go on when the last client has left\n"
-           "      --handshake-limit=N    seconds a client has to negotiate, 0: no limit\n"
-           "                             (default 10)\n"
-           "  -v, --verbose              say where we listen and who leaves\n"
-           "  -L, --list                 list the exports of the server at that address\n"
-           "\n"
-           "Export:\n"
-           "  -x, --export-name=NAME     (default: the empty name)\n"
-           "  -D, --description=TEXT\n"
-           "  -r, --read-only\n"
-           "  -A, --allocation-depth     offer the context qemu:allocation-depth\n"
-           "\n"
-           "Image:\n"
-           "  -f, --format=FORMAT        (default: probe)\n"
-           "      --image-opts           FILE is a list of options\n"
-           "  -n, --nocache              the same as --cache=none\n"
-           "      --cache=MODE           none, writeback (default), writethrough, directsync,\n"
-           "                             unsafe\n"
-           "      --aio=MODE             threads, native, io_uring\n"
-           "      --discard=MODE         ignore (default), unmap\n"
-           "      --detect-zeroes=MODE   off (default), on, unmap\n"
-           "\n"
-           "Process:\n"
-           "  -T, --trace=PATTERN[,file=PATH]\n"
-           "                             write events as they happen; 'help' lists them\n"
-           "      --fork                 go to the background once clients can connect\n"
-           "      --pid-file=PATH        write the process id there\n");
+           "Serve a disk image by NBD, or list the exports of a server.\n\n");
+    cmdline_print_help(stdout, options);
     exit(EXIT_SUCCESS);
 }
 
@@ -122,32 +105,55 @@ static void NORETURN print_version(void)
 
 static bool take_number(const char *text, const char *what, unsigned *ret, GError **errp)
 {
-    guint64 n;
+    char *end;
+    long long n;
 
-    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT, &n, NULL)) {
+    errno = 0;
+    n = strtoll(text, &end, 0);
+    if (end == text || *end || errno || n < 0 || n > INT_MAX) {
         return fail(errp, "Invalid %s '%s'", what, text);
     }
-    *ret = n;
+    *ret = (unsigned)n;
     return true;
 }
 
-/* How the image is opened; @mode is what the option says. */
-static bool take_mode(int opt, const char *mode, ImageSpec *image, GError **errp)
+/* How the image is opened; @mode is what the option says. Of two such options none would count. */
+static bool take_mode(int opt, const char *mode, NbdToolOptions *o, GError **errp)
 {
+    static const char *const names[] = {"-n and --cache", "--aio", "--discard"};
+    static bool given[G_N_ELEMENTS(names)];
+    size_t which = (size_t)(opt - OPT_CACHE);
+
+    if (given[which]) {
+        return fail(errp, "%s can only be specified once", names[which]);
+    }
+    given[which] = true;
     switch (opt) {
     case OPT_AIO:
-        return image_aio_parse(mode, image) || fail(errp, "Invalid aio mode '%s'", mode);
+        return image_aio_parse(mode, &o->image) || fail(errp, "Invalid aio mode '%s'", mode);
     case OPT_DISCARD:
-        return image_discard_parse(mode, image) || fail(errp, "Invalid discard mode '%s'", mode);
-    case OPT_DETECT_ZEROES:
-        return blockdev_detect_zeroes_options_parse(mode, &image->flags.detect_zeroes) ||
-               fail(errp, "Invalid detect-zeroes mode '%s'", mode);
+        return image_discard_parse(mode, &o->image) ||
+               fail(errp, "Invalid discard mode `%s'", mode);
     default:
-        return image_cache_parse(mode, image) || fail(errp, "Invalid cache mode '%s'", mode);
+        return image_cache_parse(mode, &o->image) || fail(errp, "Invalid cache mode `%s'", mode);
     }
 }
 
+static bool take_object(const char *text, GError **errp)
+{
+    if (image_object_help(text, stdout)) {
+        exit(EXIT_SUCCESS);
+    }
+    return image_object_take(text, errp);
+}
+
 /* --- options --- */
+
+static int try_help(const char *prefix)
+{
+    fprintf(stderr, "%sTry `tandem-nbd --help' for more information.\n", prefix);
+    return EXIT_FAILURE;
+}
 
 static bool take_text_option(int opt, NbdToolOptions *o)
 {
@@ -183,18 +189,15 @@ static bool take_switch(int opt, NbdToolOptions *o)
     return where != NULL;
 }
 
-/* The option as it was written. */
-static bool refuse(int argc, char **argv, const char *why, GError **errp)
+static bool refuse(int opt, GError **errp)
 {
-    const char *arg = argv[MIN(optind, argc) - 1];
+    const CmdOption *o = options;
 
-    if (optopt > 0 && optopt < 256) {
-        return fail(errp, "Option '-%c' %s", optopt, why);
+    while (o->letter ? o->letter != opt : o->code != opt) {
+        o++;
     }
-    if (optarg && arg == optarg && optind >= 2) {
-        arg = argv[optind - 2];
-    }
-    return fail(errp, "Option '%s' %s", arg, why);
+    return o->letter ? fail(errp, "Option '-%c, --%s' is not supported", o->letter, o->name)
+                     : fail(errp, "Option '--%s' is not supported", o->name);
 }
 
 static void warn_of_trace(const char *text)
@@ -202,7 +205,7 @@ static void warn_of_trace(const char *text)
     fprintf(stderr, "tandem-nbd: warning: %s\n", text);
 }
 
-static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GError **errp)
+static bool take_option(int opt, NbdToolOptions *o, GError **errp)
 {
     if (take_text_option(opt, o) || take_switch(opt, o)) {
         return true;
@@ -225,60 +228,74 @@ static bool take_option(int opt, int argc, char **argv, NbdToolOptions *o, GErro
     case OPT_HANDSHAKE_LIMIT:
         return take_number(optarg, "handshake limit", &o->handshake_limit, errp);
     case 'n':
-        return take_mode(OPT_CACHE, "none", &o->image, errp);
+        return take_mode(OPT_CACHE, "none", o, errp);
     case OPT_CACHE:
     case OPT_AIO:
     case OPT_DISCARD:
+        return take_mode(opt, optarg, o, errp);
     case OPT_DETECT_ZEROES:
-        return take_mode(opt, optarg, &o->image, errp);
-    case ':':
-        return refuse(argc, argv, "needs a value", errp);
+        return blockdev_detect_zeroes_options_parse(optarg, &o->image.flags.detect_zeroes) ||
+               fail(errp, "Failed to parse detect_zeroes mode: invalid parameter value: %s",
+                    optarg);
+    case OPT_OBJECT:
+        return take_object(optarg, errp);
     case '?':
-        return refuse(argc, argv, "is unknown", errp);
+        exit(try_help("tandem-nbd: "));
     default:
-        optopt = opt < 256 ? opt : 0;
-        return refuse(argc, argv, "is not supported", errp);
+        return refuse(opt, errp);
     }
 }
 
-static bool check(const NbdToolOptions *o, GError **errp)
+/* What a list of a server's exports has nothing to do with. */
+static bool is_of_device(int opt)
 {
-    if (o->list) {
-        return !o->image.name || fail(errp, "List mode takes no file name");
+    return (opt < 256 && strchr("xDAfnoBlcd", opt)) || opt == OPT_CACHE || opt == OPT_AIO ||
+           opt == OPT_DISCARD;
+}
+
+static bool check(const NbdToolOptions *o, bool of_device, GError **errp)
+{
+    const NodeFlags *flags = &o->image.flags;
+
+    if (o->list && o->image.name) {
+        return fail(errp, "List mode is incompatible with a file name");
     }
-    if (!o->image.name) {
-        return fail(errp, "A file name is needed; see --help");
+    if (o->list && of_device) {
+        return fail(errp, "List mode is incompatible with per-device settings");
+    }
+    if (o->list && o->fork) {
+        return fail(errp, "List mode is incompatible with forking");
     }
     if (o->image.image_opts && o->image.format) {
         return fail(errp, "--image-opts and -f are mutually exclusive");
     }
-    if (o->socket && (o->bind || o->port)) {
-        return fail(errp, "The options -k and -b, -p are mutually exclusive");
+    if (flags->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !flags->unmap) {
+        return fail(errp, "setting detect-zeroes to unmap is not allowed without setting discard "
+                          "operation to unmap");
     }
     return true;
 }
 
-bool options_parse(int argc, char **argv, NbdToolOptions *ret, GError **errp)
+bool options_parse(int argc, char **argv, NbdToolOptions *o, GError **errp)
 {
-    NbdToolOptions o = {.shared = 1, .handshake_limit = 10};
+    bool of_device = false;
     int opt;
 
-    o.image.flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
-    opterr = 0;
-    while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
-        if (!take_option(opt, argc, argv, &o, errp)) {
+    *o = (NbdToolOptions){.shared = 1, .handshake_limit = 10};
+    o->image.flags.detect_zeroes = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
+    while ((opt = cmdline_next(argc, argv, "", options)) != -1) {
+        of_device |= is_of_device(opt);
+        if (!take_option(opt, o, errp)) {
             return false;
         }
     }
-    if (optind < argc) {
-        o.image.name = argv[optind++];
-    }
-    if (optind < argc) {
-        return fail(errp, "Stray argument '%s'", argv[optind]);
-    }
-    if (!check(&o, errp)) {
+    o->image.name = argv[optind]; /* or NULL */
+    if (!check(o, of_device, errp)) {
         return false;
     }
-    *ret = o;
+    if (!o->list && argc - optind != 1) {
+        fprintf(stderr, "tandem-nbd: Invalid number of arguments\n");
+        exit(try_help(""));
+    }
     return true;
 }

@@ -116,6 +116,7 @@ bool coroutine_fn serve_co_run(const NbdToolOptions *o, bool (*ready)(GError **e
     bool ok;
 
     if (!node) {
+        g_prefix_error(errp, "Failed to blk_new_open '%s': ", o->image.name);
         return false;
     }
     ok = serve_node(o, node, ready, errp);

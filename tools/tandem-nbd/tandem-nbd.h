@@ -24,9 +24,9 @@ typedef struct NbdToolOptions {
 /**
  * options_parse() - the command line; help and version are printed and exit
  *
- * False and @errp if there is something we do not have.
+ * False and @errp if there is something we do not have; what was read until then is in @o.
  */
-bool options_parse(int argc, char **argv, NbdToolOptions *ret, GError **errp);
+bool options_parse(int argc, char **argv, NbdToolOptions *o, GError **errp);
 
 /** serve_co_run() - serve o->image until told to end; @ready is called once clients can come */
 bool coroutine_fn
