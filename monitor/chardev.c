@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "monitor/object.h"
 #include "qapi/keyval.h"
 #include "qapi/walk.h"
 #include "util/error.h"
@@ -231,12 +232,55 @@ chardev_co_open(Chardev *c, const ChardevOptions *o, GError **errp)
 
 /* --- life --- */
 
+bool
+chardev_help(const char *text, FILE *out)
+{
+    bool help = false;
+    json_t *o = qemu_opts_parse(text, "backend", &help, NULL);
+
+    json_decref(o);
+    if (!help) {
+        return false;
+    }
+    fprintf(out, "Available chardev backend types: \n");
+    for (uint32_t i = 0; i < qapi_type_chardev_backend_kind.n_values; i++) {
+        fprintf(out, "  %s\n", qapi_enum_str(&qapi_type_chardev_backend_kind, (int)i));
+    }
+    return true;
+}
+
+/* What QEMU says before it looks at anything else. */
+static bool
+check_id_and_backend(const json_t *opts, GError **errp)
+{
+    const char *id = json_string_value(json_object_get(opts, "id"));
+    const char *backend = json_string_value(json_object_get(opts, "backend"));
+
+    if (!id) {
+        return fail(errp, "chardev: no id specified");
+    }
+    if (!object_is_id(id)) {
+        return fail(errp, "Parameter 'id' expects an identifier");
+    }
+    if (!backend) {
+        return fail(errp, "chardev: \"%s\" missing backend", id);
+    }
+    if (qapi_enum_parse(&qapi_type_chardev_backend_kind, backend) < 0) {
+        return fail(errp, "'%s' is not a valid char driver name", backend);
+    }
+    return true;
+}
+
 bool coroutine_fn
 chardev_co_add(const json_t *opts, GError **errp)
 {
-    g_autoptr(ChardevOptions) o = chardev_options_from_lenient(opts, errp);
+    g_autoptr(ChardevOptions) o = NULL;
     Chardev *c;
 
+    if (!check_id_and_backend(opts, errp)) {
+        return false;
+    }
+    o = chardev_options_from_lenient(opts, errp);
     if (!o) {
         return false;
     }

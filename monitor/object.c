@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "qapi/keyval.h"
 #include "qapi/walk.h"
 #include "util/error.h"
 #include "util/loop.h"
@@ -143,13 +144,38 @@ secret_co_load(const SecretProperties *o, GError **errp)
 
 /* --- all kinds --- */
 
-static bool
-is_name(const char *id)
+bool
+object_is_id(const char *id)
 {
     size_t len = strlen(id);
 
     return g_ascii_isalpha(id[0]) &&
            strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._") == len;
+}
+
+static bool
+is_supported(ObjectType type)
+{
+    return type == OBJECT_TYPE_IOTHREAD || type == OBJECT_TYPE_SECRET;
+}
+
+bool
+object_help(const char *text, FILE *out)
+{
+    bool help = false;
+    json_t *o = keyval_parse(text, "qom-type", &help, NULL);
+
+    json_decref(o);
+    if (!help) {
+        return false;
+    }
+    fprintf(out, "List of user creatable objects:\n");
+    for (uint32_t i = 0; i < qapi_type_object_type.n_values; i++) {
+        if (is_supported((ObjectType)i)) {
+            fprintf(out, "  %s\n", qapi_enum_str(&qapi_type_object_type, (int)i));
+        }
+    }
+    return true;
 }
 
 bool coroutine_fn
@@ -158,10 +184,10 @@ object_co_add(const ObjectOptions *o, GError **errp)
     GBytes *secret = NULL;
     Object *obj;
 
-    if (!is_name(o->id)) {
+    if (!object_is_id(o->id)) {
         return fail(errp, "Parameter 'id' expects an identifier");
     }
-    if (o->qom_type != OBJECT_TYPE_IOTHREAD && o->qom_type != OBJECT_TYPE_SECRET) {
+    if (!is_supported(o->qom_type)) {
         return fail(errp, "Objects of type '%s' are not supported",
                     qapi_enum_str(&qapi_type_object_type, o->qom_type));
     }

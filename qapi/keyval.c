@@ -104,7 +104,7 @@ keyval_item(json_t *root, const char **text, const char *implied_key, bool *ret_
         g_free(key);
         key = g_strdup(implied_key);
     } else if (len) {
-        return fail(errp, "No implicit parameter name for value '%s'", key);
+        return fail(errp, "Expected '=' after parameter '%s'", key);
     }
     value = take_value(text);
     return check_key(key, errp) &&

@@ -111,13 +111,6 @@ walk_bool(Walk *w, const json_t *json, const Path *path, bool *ret)
     return true;
 }
 
-/* The name of an integer type in messages. */
-static const char *
-int_name(const QapiType *type)
-{
-    return type->size == 8 ? "integer" : type->name;
-}
-
 static bool
 walk_int(Walk *w, const QapiType *type, const json_t *json, const Path *path, int64_t *ret)
 {
@@ -132,7 +125,7 @@ walk_int(Walk *w, const QapiType *type, const json_t *json, const Path *path, in
             *ret = (int64_t)size;
             return true;
         }
-        return bad_value(w, path, int_name(type));
+        return bad_value(w, path, "integer");
     }
     if (!typed(w) || !json_is_integer(json)) {
         return bad_type(w, path, "integer");
@@ -149,9 +142,10 @@ walk_uint(Walk *w, const QapiType *type, const json_t *json, const Path *path, u
 
     if (text) {
         if (is_size || w->mode == QAPI_LENIENT) {
-            return scalar_size(text, ret) || bad_value(w, path, is_size ? "size" : int_name(type));
+            return scalar_size(text, ret) || bad_value(w, path, is_size ? "size" : "integer");
         }
-        return scalar_uint(text, ret) || bad_value(w, path, int_name(type));
+        return scalar_uint(text, ret) ||
+               bad_value(w, path, *text == '-' && type->size < 8 ? type->name : "integer");
     }
     if (!typed(w) || !json_is_integer(json)) {
         return bad_type(w, path, "integer");

@@ -52,6 +52,21 @@ static bool take_bool(json_t *o, const json_t *original, const char *key, bool *
     return true;
 }
 
+/* A number that nobody here needs. */
+static bool take_number(json_t *o, const json_t *original, const char *key, bool *ret_given,
+                        GError **errp)
+{
+    const char *text;
+    uint64_t unused;
+
+    if (!take(o, original, key, &text, errp)) {
+        return false;
+    }
+    *ret_given = text != NULL;
+    return !text || scalar_uint(text, &unused) ||
+           fail(errp, "Parameter '%s' expects a number", key);
+}
+
 static bool is_one_of(const char *text, const char *const *list)
 {
     for (; *list; list++) {
@@ -102,10 +117,13 @@ static bool take_place(json_t *o, const json_t *original, DriveKeys *k, GError *
 {
     static const char *const interfaces[] = {"none", "ide", "scsi",   "floppy", "pflash",
                                              "mtd",  "sd",  "virtio", "xen",    NULL};
-    const char *bus, *unit, *index, *media;
+    bool bus, unit, index;
+    const char *media;
 
-    if (!take(o, original, "if", &k->interface, errp) || !take(o, original, "bus", &bus, errp) ||
-        !take(o, original, "unit", &unit, errp) || !take(o, original, "index", &index, errp) ||
+    if (!take(o, original, "if", &k->interface, errp) ||
+        !take_number(o, original, "bus", &bus, errp) ||
+        !take_number(o, original, "unit", &unit, errp) ||
+        !take_number(o, original, "index", &index, errp) ||
         !take(o, original, "media", &media, errp)) {
         return false;
     }
@@ -283,6 +301,9 @@ static bool take_flags(json_t *o, const json_t *original, DriveKeys *k, GError *
 {
     bool cdrom = k->read_only;
 
+    if (json_object_get(original, "readonly") && json_object_get(original, "read-only")) {
+        return fail(errp, "'read-only' and its alias 'readonly' can't be used at the same time");
+    }
     if (!take_bool(o, original, "readonly", &k->read_only, errp) ||
         !take_bool(o, original, "read-only", &k->read_only, errp)) {
         return false;
@@ -293,23 +314,28 @@ static bool take_flags(json_t *o, const json_t *original, DriveKeys *k, GError *
     return true;
 }
 
-/* -drive knows two spellings of each. */
+/*
+ * -drive knows two spellings of each. Unmapping what it detects is a wish for it: without
+ * discard, zeroes are only written as such.
+ */
 static bool take_discard(json_t *o, const json_t *original, GError **errp)
 {
+    const char *zeroes = json_string_value(json_object_get(original, "detect-zeroes"));
     const char *text;
 
     if (!take(o, original, "discard", &text, errp)) {
         return false;
     }
-    if (!text) {
-        return true;
-    }
+    text = text ? text : "ignore";
     if (strcmp(text, "on") == 0 || strcmp(text, "unmap") == 0) {
         text = "unmap";
     } else if (strcmp(text, "off") == 0 || strcmp(text, "ignore") == 0) {
         text = "ignore";
     } else {
         return fail(errp, "Invalid discard option");
+    }
+    if (strcmp(text, "ignore") == 0 && g_strcmp0(zeroes, "unmap") == 0) {
+        json_object_set_new(o, "detect-zeroes", json_string("on"));
     }
     json_object_set_new(o, "discard", json_string(text));
     return true;
@@ -369,16 +395,17 @@ static void add_aio(json_t *o, const char *aio)
     }
 }
 
-/* Anything but what every drive has? */
+/* Anything but what a drive without medium has? */
 static bool names_a_node(const json_t *o)
 {
+    static const char *const of_any[] = {"read-only",       "auto-read-only", "cache.direct",
+                                         "cache.no-flush", "detect-zeroes",  "discard", NULL};
     const char *key;
     json_t *value;
 
     json_object_foreach((json_t *)o, key, value)
     {
-        if (strcmp(key, "driver") == 0 || strcmp(key, "filename") == 0 ||
-            g_str_has_prefix(key, "file") || g_str_has_prefix(key, "children")) {
+        if (!is_one_of(key, of_any)) {
             return true;
         }
     }

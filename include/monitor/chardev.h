@@ -14,6 +14,7 @@
 #include <glib.h>
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "util/stream.h"
 
@@ -30,6 +31,9 @@ typedef void ChardevServeFn(Stream *s, void *opaque);
  * the end of the program (false).
  */
 bool coroutine_fn chardev_co_add(const json_t *opts, GError **errp);
+
+/** chardev_help() - if @text of --chardev asks for it, tell what there is to @out: true */
+bool chardev_help(const char *text, FILE *out);
 
 /** chardev_opts_from_compat() - "unix:PATH,server=on", "tcp:HOST:PORT", "stdio", "null",
  * "file:PATH" as those options; a new reference, or NULL and errp */

@@ -10,9 +10,16 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "qapi/types.h"
 #include "util/coroutine.h"
+
+/** object_is_id() - a letter, then letters, digits, '-', '.', '_': what may name a thing */
+bool object_is_id(const char *id);
+
+/** object_help() - if @text of --object asks for it, tell what there is to @out: true */
+bool object_help(const char *text, FILE *out);
 
 /** object_co_add() - kinds that are not there are refused by name; reads the file of a secret */
 bool coroutine_fn object_co_add(const ObjectOptions *o, GError **errp);

@@ -69,9 +69,9 @@ test_keyval(void)
         { "a b=c", "!Invalid parameter 'a b'" },
         { "1a=c", "!Invalid parameter '1a'" },
         { "a.1b=c", "!Invalid parameter 'a.1b'" },
-        { "a", "!No implicit parameter name for value 'a'" },
-        { "a=b,c", "!No implicit parameter name for value 'c'" },
-        { "help", "!No implicit parameter name for value 'help'" },
+        { "a", "!Expected '=' after parameter 'a'" },
+        { "a=b,c", "!Expected '=' after parameter 'c'" },
+        { "help", "!Expected '=' after parameter 'help'" },
         { "a=\xff", "!Parameters are not valid UTF-8" },
     };
 
@@ -91,8 +91,8 @@ test_keyval_implied_key(void)
         { "driver=raw,a=b", "{'driver': 'raw', 'a': 'b'}" },
         { "r,,w,a=b", "{'driver': 'r,w', 'a': 'b'}" },
         { "raw,driver=file", "{'driver': 'file'}" },
-        { "a=b,raw", "!No implicit parameter name for value 'raw'" },
-        { "raw,file", "!No implicit parameter name for value 'file'" },
+        { "a=b,raw", "!Expected '=' after parameter 'raw'" },
+        { "raw,file", "!Expected '=' after parameter 'file'" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -6,7 +6,6 @@
  * One coroutine lives as long as the program: it applies the options in order,
  * waits for the end to be wanted, and takes everything down again.
  */
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,15 +116,6 @@ run_program(const Early *early, const GPtrArray *given)
     return run.ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static void
-print_version(void)
-{
-    g_autoptr(VersionInfo) v = version_info();
-
-    printf("%s version %" PRId64 ".%" PRId64 ".%" PRId64 " (%s)\n", PROGRAM, v->qemu->major,
-           v->qemu->minor, v->qemu->micro, v->package);
-}
-
 int
 main(int argc, char **argv)
 {
@@ -136,14 +126,6 @@ main(int argc, char **argv)
     if (!given) {
         print_error(err);
         return EXIT_FAILURE;
-    }
-    if (early.help) {
-        options_print_help();
-        return EXIT_SUCCESS;
-    }
-    if (early.version) {
-        print_version();
-        return EXIT_SUCCESS;
     }
     return run_program(&early, given);
 }

@@ -1,54 +1,58 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command line of tandemd: one table.
+ * The command line of tandemd: two tables, for it comes in two syntaxes.
+ *
+ * Options of the storage daemon are read by getopt_long(). QEMU's are words
+ * after one dash or two, whole, with the argument in the next word. A word that
+ * both could be is QEMU's if it has one dash.
  *
  * Options are applied in the order given, so what one names has to be defined
- * before it; early ones are looked at first. One dash or two make no
- * difference, as in QEMU.
+ * before it; early ones are looked at first.
  */
+#include <getopt.h> /* optarg, optind */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/blockdev.h"
-#include "block/export.h"
 #include "monitor/chardev.h"
 #include "monitor/machine.h"
-#include "monitor/monitor.h"
 #include "monitor/object.h"
-#include "qapi/keyval.h"
-#include "qapi/walk.h"
 #include "tandemd.h"
+#include "util/cmdline.h"
 #include "util/error.h"
 #include "util/trace.h"
 
 typedef struct Option {
-    const char *name; /* without dashes */
-    const char *arg;  /* what the help calls its argument; NULL: it has none */
-    const char *help; /* NULL: not shown, for the option is another's alias or has no effect */
+    CmdOption cmd;
     bool (*early)(Early *ret, const char *arg, GError **errp);
     bool (*coroutine_ptr apply)(const char *arg, GError **errp);
 } Option;
 
 struct Given {
-    const Option *option;
-    const char *spelling, *arg;
+    const Option *option; /* NULL: a word that is no option */
+    const char *arg;
+    char *text; /* as it was given, for messages */
 };
 
 /* --- early ones --- */
 
+static void NORETURN print_help(void);
+
 static bool
 early_help(Early *ret, const char *arg, GError **errp)
 {
-    ret->help = true;
-    return true;
+    print_help();
 }
 
 static bool
 early_version(Early *ret, const char *arg, GError **errp)
 {
-    ret->version = true;
-    return true;
+    g_autoptr(VersionInfo) v = version_info();
+
+    printf("%s version %" PRId64 ".%" PRId64 ".%" PRId64 " (%s)\n", PROGRAM, v->qemu->major,
+           v->qemu->minor, v->qemu->micro, v->package);
+    exit(EXIT_SUCCESS);
 }
 
 static bool
@@ -74,10 +78,12 @@ early_poller(Early *ret, const char *arg, GError **errp)
     return true;
 }
 
+static const char *reading; /* the option that is being looked at, as it was given */
+
 static void
 warn_of_trace(const char *text)
 {
-    fprintf(stderr, "%s: warning: %s\n", PROGRAM, text);
+    fprintf(stderr, "%s: %s: warning: %s\n", PROGRAM, reading, text);
 }
 
 static bool
@@ -89,268 +95,271 @@ early_trace(Early *ret, const char *arg, GError **errp)
     return trace_option(arg, warn_of_trace, errp);
 }
 
-/* --- monitors --- */
-
-static bool coroutine_fn
-apply_chardev(const char *arg, GError **errp)
+static bool
+early_chardev(Early *ret, const char *arg, GError **errp)
 {
-    json_t *opts = qemu_opts_parse(arg, "backend", NULL, errp);
-    bool ok = opts && chardev_co_add(opts, errp);
-
-    json_decref(opts);
-    return ok;
-}
-
-/* An object of @type from key=value pairs or JSON; NULL and errp */
-static void *
-parse_object(const QapiType *type, const char *arg, const char *implied_key, GError **errp)
-{
-    QapiMode mode;
-    json_t *json = keyval_or_json_parse(arg, implied_key, &mode, NULL, errp);
-    void *obj;
-
-    if (!json) {
-        return NULL;
+    if (chardev_help(arg, stdout)) {
+        exit(EXIT_SUCCESS);
     }
-    obj = qapi_from_json(type, json, mode, errp);
-    json_decref(json);
-    return obj;
-}
-
-static bool coroutine_fn
-apply_monitor(const char *arg, GError **errp)
-{
-    g_autoptr(MonitorOptions) o =
-        parse_object(&qapi_type_monitor_options, arg, "chardev", errp);
-
-    return o && monitor_add(o, errp);
-}
-
-static bool coroutine_fn
-add_qmp(const char *arg, bool pretty, GError **errp)
-{
-    static unsigned count;
-    g_autofree char *id = g_strdup_printf("compat_monitor%u", count++);
-    MonitorOptions o = { .chardev = id, .has_pretty = true, .pretty = pretty };
-    json_t *opts = chardev_opts_from_compat(arg, id, errp);
-    bool ok = opts && chardev_co_add(opts, errp) && monitor_add(&o, errp);
-
-    json_decref(opts);
-    return ok;
-}
-
-static bool coroutine_fn
-apply_qmp(const char *arg, GError **errp)
-{
-    return add_qmp(arg, false, errp);
-}
-
-static bool coroutine_fn
-apply_qmp_pretty(const char *arg, GError **errp)
-{
-    return add_qmp(arg, true, errp);
-}
-
-/* --- disks and exports --- */
-
-static bool coroutine_fn
-apply_blockdev(const char *arg, GError **errp)
-{
-    g_autoptr(BlockdevOptions) o = parse_object(&qapi_type_blockdev_options, arg, "driver", errp);
-
-    return o && blockdev_co_add(o, errp);
-}
-
-static bool coroutine_fn
-apply_drive(const char *arg, GError **errp)
-{
-    json_t *opts = qemu_opts_parse(arg, "file", NULL, errp);
-    bool ok = opts && drive_co_add(opts, errp);
-
-    json_decref(opts);
-    return ok;
-}
-
-static bool coroutine_fn
-apply_nbd_server(const char *arg, GError **errp)
-{
-    g_autoptr(NbdServerOptions) o = parse_object(&qapi_type_nbd_server_options, arg, NULL, errp);
-
-    return o && export_nbd_co_start(o, errp);
-}
-
-static bool coroutine_fn
-apply_export(const char *arg, GError **errp)
-{
-    g_autoptr(BlockExportOptions) o =
-        parse_object(&qapi_type_block_export_options, arg, "type", errp);
-
-    return o && export_co_add(o, errp);
-}
-
-static bool coroutine_fn
-apply_object(const char *arg, GError **errp)
-{
-    g_autoptr(ObjectOptions) o = parse_object(&qapi_type_object_options, arg, "qom-type", errp);
-
-    return o && object_co_add(o, errp);
-}
-
-/* --- what a machine would have --- */
-
-static bool coroutine_fn
-apply_stopped(const char *arg, GError **errp)
-{
-    machine_set_running(false);
     return true;
 }
 
-static bool coroutine_fn
-apply_name(const char *arg, GError **errp)
+static bool
+early_object(Early *ret, const char *arg, GError **errp)
 {
-    json_t *opts = qemu_opts_parse(arg, "guest", NULL, errp);
-    const char *name = json_string_value(json_object_get(opts, "guest"));
-    bool ok = opts && ((name && json_object_size(opts) == 1) ||
-                       fail(errp, "a name is all that can be given"));
-
-    if (ok) {
-        machine_set_name(name);
+    if (object_help(arg, stdout)) {
+        exit(EXIT_SUCCESS);
     }
-    json_decref(opts);
-    return ok;
-}
-
-static bool coroutine_fn
-apply_nothing(const char *arg, GError **errp)
-{
     return true;
 }
 
-static bool coroutine_fn
-apply_none(const char *arg, GError **errp)
-{
-    return strcmp(arg, "none") == 0 || fail(errp, "there is no machine: only 'none' is possible");
-}
+/* --- the tables, in the order of the help --- */
 
-/* --- the table, in the order of the help --- */
-
-static const Option options[] = {
-    { "help", NULL, "show this help", .early = early_help },
-    { "h", NULL, NULL, .early = early_help },
-    { "version", NULL, "show the version", .early = early_version },
-    { "V", NULL, NULL, .early = early_version },
-    { "blockdev", "[driver=]DRIVER,node-name=NAME[,...]|{JSON}",
-      "open a node, as blockdev-add does", .apply = apply_blockdev },
-    { "drive", "id=ID[,file=NAME][,if=none][,...]", "open a node and name it, as QEMU's -drive",
-      .apply = apply_drive },
-    { "nbd-server", "addr.type=unix,addr.path=PATH|addr.type=inet,addr.host=H,addr.port=P[,...]",
-      "start the NBD server", .apply = apply_nbd_server },
-    { "export", "[type=]nbd,id=ID,node-name=NAME[,name=NAME][,writable=on][,...]",
-      "export a node, as block-export-add does", .apply = apply_export },
-    { "object", "[qom-type=]iothread|secret,id=ID[,...]", "make an object, as object-add does",
-      .apply = apply_object },
-    { "chardev", "BACKEND,id=ID[,...]", "a character device: socket, stdio, file or null",
-      .apply = apply_chardev },
-    { "monitor", "[chardev=]ID[,mode=control][,pretty=on][,id=ID]",
-      "QMP on a character device (also -mon)", .apply = apply_monitor },
-    { "mon", "", NULL, .apply = apply_monitor },
-    { "qmp", "unix:PATH|tcp:HOST:PORT|stdio|null[,server=on][,wait=off]",
-      "both in one", .apply = apply_qmp },
-    { "qmp-pretty", "", NULL, .apply = apply_qmp_pretty },
-    { "name", "NAME", "what query-name answers", .apply = apply_name },
-    { "S", NULL, "query-status says 'paused' until cont", .apply = apply_stopped },
-    { "trace", "PATTERN[,file=PATH]", "write events as they happen; 'help' lists them",
+static const Option storage[] = {
+    { { "help", 'h', .help = "show this help" }, .early = early_help },
+    { { "version", 'V', .help = "show the version" }, .early = early_version },
+    { { "blockdev", 0, "[driver=]DRIVER,node-name=NAME[,...]|{JSON}",
+        "open a node, as blockdev-add does" }, .apply = apply_blockdev },
+    { { "nbd-server", 0,
+        "addr.type=unix,addr.path=PATH|addr.type=inet,addr.host=H,addr.port=P[,...]",
+        "start the NBD server" }, .apply = apply_nbd_server },
+    { { "export", 0, "[type=]nbd,id=ID,node-name=NAME[,name=NAME][,writable=on][,...]",
+        "export a node, as block-export-add does" }, .apply = apply_export },
+    { { "object", 0, "[qom-type=]iothread|secret,id=ID[,...]",
+        "make an object, as object-add does" }, .early = early_object, .apply = apply_object },
+    { { "chardev", 0, "BACKEND,id=ID[,...]", "a character device: socket, stdio, file or null" },
+      .early = early_chardev, .apply = apply_chardev },
+    { { "monitor", 0, "[chardev=]ID[,mode=control][,pretty=on][,id=ID]",
+        "QMP on a character device" }, .apply = apply_monitor },
+    { { "trace", 'T', "PATTERN[,file=PATH]", "write events as they happen; 'help' lists them" },
       .early = early_trace },
-    { "T", "PATTERN", NULL, .early = early_trace },
-    { "pidfile", "PATH", "write and lock a file with the process number",
+    { { "pidfile", 0, "PATH", "write and lock a file with the process number" },
       .early = early_pidfile },
-    { "daemonize", NULL, "go to the background once everything above is done",
+    { { "daemonize", .help = "go to the background once everything above is done" },
       .early = early_daemonize },
-    { "poller", "auto|io_uring|epoll",
-      "how to wait for I/O (default: $TANDEM_POLLER, or auto)", .early = early_poller },
-    { "nodefaults", NULL, NULL, .apply = apply_nothing },
-    { "no-user-config", NULL, NULL, .apply = apply_nothing },
-    { "nographic", NULL, NULL, .apply = apply_nothing },
-    { "display", "", NULL, .apply = apply_none },
-    { "machine", "", NULL, .apply = apply_none },
-    { "M", "", NULL, .apply = apply_none },
 };
 
-static const Option *
-option_find(const char *name, size_t len)
+static const Option words[] = {
+    { { "drive", 0, "id=ID[,file=NAME][,if=none][,...]", "open a node and name it" },
+      .apply = apply_drive },
+    { { "qmp", 0, "unix:PATH|tcp:HOST:PORT|stdio|null[,server=on][,wait=off]",
+        "a character device and QMP on it, in one" }, .apply = apply_qmp },
+    { { "qmp-pretty", 0, "DEVICE", "the same, indented" }, .apply = apply_qmp_pretty },
+    { { "mon", 0, "[chardev=]ID[,...]", "the same as --monitor" }, .apply = apply_monitor },
+    { { "name", 0, "NAME[,process=NAME]", "what query-name answers" }, .apply = apply_name },
+    { { "S", .help = "query-status says 'paused' until cont" }, .apply = apply_stopped },
+    { { "poller", 0, "auto|io_uring|epoll",
+        "how to wait for I/O (default: $TANDEM_POLLER, or auto)" }, .early = early_poller },
+    /* What says that there is no machine. */
+    { { "nodefaults" }, .apply = apply_nothing },
+    { { "no-user-config" }, .apply = apply_nothing },
+    { { "nographic" }, .apply = apply_nothing },
+    { { "machine", 0, "none" }, .apply = apply_machine },
+    { { "M", 0, "none" }, .apply = apply_machine },
+    { { "no-shutdown" }, .apply = apply_nothing },
+    { { "no-reboot" }, .apply = apply_nothing },
+    { { "monitor", 0, "none" }, .apply = apply_words_monitor },
+    { { "display", 0, "none" }, .apply = apply_none },
+    { { "vnc", 0, "none" }, .apply = apply_none },
+    { { "serial", 0, "none" }, .apply = apply_none },
+    { { "parallel", 0, "none" }, .apply = apply_none },
+    { { "net", 0, "none" }, .apply = apply_none },
+    { { "nic", 0, "none" }, .apply = apply_none },
+};
+
+#define LONG_CODE 256 /* of the first row of a table, where it has no letter */
+
+/* The spellings of a table alone, with an end. */
+static CmdOption *
+spellings(const Option *table, size_t n)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
-        if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0) {
-            return &options[i];
+    CmdOption *rows = g_new0(CmdOption, n + 1);
+
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = table[i].cmd;
+        rows[i].code = LONG_CODE + (int)i;
+    }
+    return rows;
+}
+
+static void NORETURN
+print_help(void)
+{
+    g_autofree CmdOption *daemon = spellings(storage, G_N_ELEMENTS(storage));
+    g_autofree CmdOption *emulator = spellings(words, G_N_ELEMENTS(words));
+
+    printf("Usage: %s [OPTION]...\n\n"
+           "Own block nodes, jobs, exports and replication, as QMP says.\n"
+           "Options are applied in the order given.\n\n", PROGRAM);
+    cmdline_print_help(stdout, daemon);
+    printf("\nAs QEMU has them, with one dash or two and the argument in the next word:\n\n");
+    cmdline_print_help(stdout, emulator);
+    exit(EXIT_SUCCESS);
+}
+
+/* --- reading --- */
+
+static const Option *
+find_name(const Option *table, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(table[i].cmd.name, name) == 0) {
+            return &table[i];
         }
     }
     return NULL;
 }
 
-/* One option at argv[*i]; *i moves to its last word. */
-static Given *
-parse_one(int argc, char **argv, int *i, GError **errp)
+/* QEMU's option that is @word; NULL if getopt_long() is to read it. */
+static const Option *
+find_word(const char *word)
 {
-    const char *word = argv[*i];
-    const char *name = word + strspn(word, "-");
-    size_t len = strcspn(name, "=");
-    const Option *option = option_find(name, len);
-    const char *arg = name[len] ? name + len + 1 : NULL;
-    Given *given;
+    size_t dashes = strspn(word, "-");
+    const char *name = word + dashes;
+    const Option *mine = find_name(storage, G_N_ELEMENTS(storage), name);
+    const Option *qemus = find_name(words, G_N_ELEMENTS(words), name);
 
-    if (word[0] != '-') {
-        fail(errp, "unexpected argument '%s'", word);
+    switch (dashes) {
+    case 1:
+        return qemus ? qemus : mine;
+    case 2:
+        return mine ? NULL : qemus;
+    default:
         return NULL;
     }
-    if (!option || name - word > 2) {
-        fail(errp, "%s: invalid option", word);
-        return NULL;
-    }
-    if (!option->arg && arg) {
-        fail(errp, "%s: no argument is allowed", word);
-        return NULL;
-    }
-    if (option->arg && !arg && *i + 1 < argc) {
-        arg = argv[++*i];
-    }
-    if (option->arg && !arg) {
-        fail(errp, "%s: requires an argument", word);
-        return NULL;
-    }
-    given = g_new(Given, 1);
-    *given = (Given){ option, word, arg };
-    return given;
 }
 
-/* "--blockdev x: text" */
-static void
-prefix_error(GError **errp, const Given *g)
+static bool
+is_letter(char c)
 {
-    size_t len = strlen(g->option->name);
-    size_t dashes = strspn(g->spelling, "-");
+    for (size_t i = 0; i < G_N_ELEMENTS(storage); i++) {
+        if (storage[i].cmd.letter == c) {
+            return true;
+        }
+    }
+    return false;
+}
 
-    g_prefix_error(errp, "%.*s%s%s: ", (int)(dashes + len), g->spelling, g->arg ? " " : "",
-                   g->arg ? g->arg : "");
+/* "-foo" is no cluster of letters that anybody meant. */
+static bool
+is_unknown_word(const char *word)
+{
+    return word[0] == '-' && word[1] && word[1] != '-' && word[2] && !is_letter(word[1]);
+}
+
+static bool
+read_word(int argc, char **argv, Given *g, GError **errp)
+{
+    const char *word = argv[optind++];
+
+    if (!g->option->cmd.arg) {
+        return true;
+    }
+    if (optind == argc) {
+        return fail(errp, "%s: requires an argument", word);
+    }
+    g->arg = argv[optind++];
+    return true;
+}
+
+/* What is behind "--" is no option. */
+static void
+read_getopt(int argc, char **argv, Given *g)
+{
+    g_autofree CmdOption *rows = spellings(storage, G_N_ELEMENTS(storage));
+    int code = cmdline_next(argc, argv, "-", rows);
+
+    if (code == '?') {
+        exit(EXIT_FAILURE); /* it is told */
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(storage); i++) {
+        if (code == rows[i].code || (rows[i].letter && code == rows[i].letter)) {
+            g->option = &storage[i];
+        }
+    }
+    g->arg = optarg;
+}
+
+/* The words from @start to where getopt() stands */
+static char *
+words_from(char **argv, int start)
+{
+    GString *s = g_string_new(argv[start]);
+
+    for (int i = start + 1; i < optind; i++) {
+        g_string_append_printf(s, " %s", argv[i]);
+    }
+    return g_string_free(s, FALSE);
+}
+
+/* The option or word at optind; false: errp */
+static bool
+read_one(int argc, char **argv, Given *g, GError **errp)
+{
+    int start = optind;
+
+    g->option = find_word(argv[start]);
+    if (g->option) {
+        if (!read_word(argc, argv, g, errp)) {
+            return false;
+        }
+    } else if (is_unknown_word(argv[start])) {
+        return fail(errp, "%s: invalid option", argv[start]);
+    } else {
+        read_getopt(argc, argv, g);
+    }
+    g->text = words_from(argv, start);
+    return true;
+}
+
+static void
+given_free(void *data)
+{
+    Given *g = data;
+
+    g_free(g->text);
+    g_free(g);
+}
+
+static Given *
+add_given(GPtrArray *all)
+{
+    Given *g = g_new0(Given, 1);
+
+    g_ptr_array_add(all, g);
+    return g;
 }
 
 GPtrArray *
 options_parse(int argc, char **argv, Early *ret, GError **errp)
 {
-    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(given_free);
 
-    for (int i = 1; i < argc; i++) {
-        Given *g = parse_one(argc, argv, &i, errp);
+    while (optind < argc && strcmp(argv[optind], "--") != 0) {
+        Given *g = add_given(all);
 
-        if (!g) {
+        if (!read_one(argc, argv, g, errp)) {
             return NULL;
         }
-        g_ptr_array_add(all, g);
-        if (g->option->early && !g->option->early(ret, g->arg, errp)) {
-            prefix_error(errp, g);
+        reading = g->text;
+        if (g->option && g->option->early && !g->option->early(ret, g->arg, errp)) {
+            g_prefix_error(errp, "%s: ", g->text);
             return NULL;
         }
     }
+    for (int i = optind + 1; i < argc; i++) {
+        add_given(all)->text = g_strdup(argv[i]);
+    }
     return g_steal_pointer(&all);
+}
+
+static bool coroutine_fn
+apply_one(const Given *g, GError **errp)
+{
+    if (!g->option) {
+        return fail(errp, "Unexpected argument");
+    }
+    return !g->option->apply || g->option->apply(g->arg, errp);
 }
 
 bool coroutine_fn
@@ -362,28 +371,10 @@ options_co_apply(const GPtrArray *given, GError **errp)
         if (machine_shutdown_cause() != SHUTDOWN_CAUSE_NONE) {
             return true;
         }
-        if (g->option->apply && !g->option->apply(g->arg, errp)) {
-            prefix_error(errp, g);
+        if (!apply_one(g, errp)) {
+            g_prefix_error(errp, "%s: ", g->text);
             return false;
         }
     }
     return true;
-}
-
-void
-options_print_help(void)
-{
-    printf("Usage: %s [OPTION]...\n\n"
-           "Own block nodes, jobs, exports and replication, as QMP says.\n"
-           "Options are applied in the order given; one dash or two are the same.\n\n", PROGRAM);
-    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
-        const Option *o = &options[i];
-
-        if (o->help) {
-            const char *dash = strlen(o->name) == 1 ? "-" : "--";
-
-            printf("  %s%s%s%s\n        %s\n", dash, o->name, o->arg ? " " : "",
-                   o->arg ? o->arg : "", o->help);
-        }
-    }
 }

@@ -62,6 +62,12 @@ process_daemonize(GError **errp)
     return true;
 }
 
+bool
+process_is_daemon(void)
+{
+    return parent_fd >= 0;
+}
+
 void
 process_started(void)
 {
@@ -102,7 +108,7 @@ open_locked(const char *path, GError **errp)
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 
         if (fd < 0) {
-            fail_errno(errp, errno, "cannot create PID file '%s'", path);
+            fail_errno(errp, errno, "cannot create PID file: Could not create '%s'", path);
             return -1;
         }
         if (fcntl(fd, F_SETLK, &lock) < 0) {
