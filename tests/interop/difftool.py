@@ -9,6 +9,7 @@ Excuse; one that no case needs any more is an error, so the list stays true.
 """
 
 import argparse
+import contextlib
 import glob
 import json
 import os
@@ -16,6 +17,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,14 @@ from imgpair import TOOLS, have_qemu, normal
 TOOLS = os.path.abspath(TOOLS)
 SIDES = 'qt'
 PARTS = ('out', 'err', 'status', 'files')
+# The first word of a case: theirs and ours.
+PROGRAMS = {
+    'img': ('qemu-img', 'tandem-img'),
+    'io': ('qemu-io', 'tandem-io'),
+    'nbd': ('qemu-nbd', 'tandem-nbd'),
+    'daemon': ('qemu-storage-daemon', 'tandemd'),
+    'machine': ('qemu-system-x86_64', 'tandemd'),
+}
 
 
 class Excuse:
@@ -99,10 +109,32 @@ class World:
         return {n for n in now.keys() | self.state[side].keys()
                 if now.get(n) != self.state[side].get(n)}
 
+    def stop_background(self, side):
+        """End the program that left its number in 'pid', and wait until it has gone."""
+        try:
+            with open(os.path.join(self.dir(side), 'pid'), encoding='ascii') as f:
+                pid = int(f.read())
+        except FileNotFoundError:
+            return
+        end = time.monotonic() + 30
+        while is_running(pid):
+            assert time.monotonic() < end, f'{pid} does not end'
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)    # qemu-nbd forgets one that comes early
+            time.sleep(.02)
+
     def run(self, side, argv, text):
         return subprocess.run([os.path.basename(argv[0]), *argv[1:]], executable=argv[0],
                               cwd=self.dir(side), input=text, capture_output=True,
                               encoding='utf-8', errors='replace', timeout=120, check=False)
+
+
+def is_running(pid):
+    try:
+        with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as f:
+            return f.read().rpartition(')')[2].split()[0] not in 'ZX'
+    except FileNotFoundError:
+        return False
 
 
 def read(path, limit=64 << 20):
@@ -149,22 +181,31 @@ class Differ:
         self.both = ThreadPoolExecutor(2)
 
     def argv(self, side, words):
-        program = words[0]
+        theirs, ours = PROGRAMS[words[0]]
         if side == 'q':
-            return [shutil.which('qemu-' + program), *words[1:]]
-        return [os.path.join(TOOLS, 'tandem-' + program), *words[1:]]
+            return [shutil.which(theirs), *words[1:]]
+        return [os.path.join(TOOLS, ours), *words[1:]]
 
     def case(self, line, text=None, mask=None):
-        """@line is a command line without 'qemu-'; '#json' at its end compares parsed output."""
+        """@line is a command line; its first word is a key of PROGRAMS.
+
+        '#json' at its end compares parsed output. '@here' is the directory that it runs in. A
+        program that goes to the background leaves its number in the file 'pid', and is ended.
+        """
         parse = line.endswith('#json')
         words = shlex.split(line.removesuffix('#json'))
-        runs = {side: self.both.submit(self.world.run, side, self.argv(side, words), text)
+        argv = {side: [w.replace('@here', self.world.dir(side)) for w in self.argv(side, words)]
+                for side in SIDES}
+        runs = {side: self.both.submit(self.world.run, side, argv[side], text)
                 for side in SIDES}
         done = {side: run.result() for side, run in runs.items()}
+        for side in SIDES:
+            self.world.stop_background(side)
         changed = {side: self.world.changed(side) for side in SIDES}
         results = {side: Outcome(done[side], changed[side]) for side in SIDES}
         q, t = results['q'], results['t']
-        for r in results.values():
+        for side, r in results.items():
+            r.out, r.err = (t.replace(self.world.dir(side), '@here') for t in (r.out, r.err))
             if mask:
                 r.out, r.err = mask(r.out), mask(r.err)
             if parse:

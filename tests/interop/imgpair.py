@@ -17,7 +17,8 @@ def have_qemu():
 
 def normal(text):
     """Without what may differ: program names and times."""
-    text = re.sub(r'\b(qemu|tandem)-(img|io)\b', r'TOOL-\2', text)
+    text = re.sub(r'\b(qemu|tandem)-(img|io|nbd)\b', r'TOOL-\2', text)
+    text = re.sub(r'\b(qemu-storage-daemon|qemu-system-x86_64|tandemd)\b', 'DAEMON', text)
     text = re.sub(r'[0-9:.]+( sec)? \([0-9.e+]+ ([KMGTP]i)?(B|bytes)/sec and [0-9.e+-]+ ops/sec\)',
                   'TIME', text)
     text = re.sub(r',0:0\d:[0-9.]+,.*', ',TIME', text)
