@@ -22,6 +22,7 @@ struct NbdClient {
     char *export, *context;
     int64_t reconnect_delay_ns;
     void (*link_changed)(bool up, int err, void *opaque);
+    void (*writes_lost)(int err, void *opaque);
     void (*waiting)(void *opaque);
     void *opaque;
 
@@ -179,31 +180,48 @@ static bool can_dial_again(const NbdClient *c)
     return c->addr.kind != STREAM_ADDR_FD;
 }
 
+static void look_for_another(NbdClient *c)
+{
+    plan_reconnect(c);
+    c->reconnecting = true;
+    co_spawn(reconnect_co, c);
+    if (c->reconnect_delay_ns == 0 || c->give_up) {
+        set_state(c, NBD_CLIENT_NOWAIT, c->break_err);
+    } else {
+        set_state(c, NBD_CLIENT_WAIT, c->break_err);
+        timer_arm(&c->delay, c->give_up_ns);
+    }
+    c->give_up = false;
+}
+
+/* The server may have died with what it had acknowledged. */
+static void lose_writes(NbdClient *c)
+{
+    c->lost_writes = true;
+    if (c->writes_lost && !c->closing) {
+        c->writes_lost(c->break_err, c->opaque);
+    }
+}
+
 static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
 {
     NbdClient *c = opaque;
+    bool unflushed = c->write_gen > c->flushed_gen;
 
     assert(!c->dead && !c->reconnecting);
     c->dead = link;
     c->link = NULL;
-    c->lost_writes |= c->write_gen > c->flushed_gen;
     c->flushed_gen = c->write_gen;
     c->breaks++;
     c->break_err = err;
     if (fatal || !can_dial_again(c)) {
         set_state(c, NBD_CLIENT_QUIT, fatal ? EPROTO : err);
-        return;
-    }
-    plan_reconnect(c);
-    c->reconnecting = true;
-    co_spawn(reconnect_co, c);
-    if (c->reconnect_delay_ns == 0 || c->give_up) {
-        set_state(c, NBD_CLIENT_NOWAIT, err);
     } else {
-        set_state(c, NBD_CLIENT_WAIT, err);
-        timer_arm(&c->delay, c->give_up_ns);
+        look_for_another(c);
     }
-    c->give_up = false;
+    if (unflushed) {
+        lose_writes(c);
+    }
 }
 
 /* --- reconnecting --- */
@@ -284,6 +302,7 @@ static NbdClient *client_new(const NbdClientOptions *o)
     c->reconnect_delay_ns = o->reconnect_delay_ns;
     c->proven = true; /* so that the first break begins a delay */
     c->link_changed = o->link_changed;
+    c->writes_lost = o->writes_lost;
     c->waiting = o->waiting;
     c->opaque = o->opaque;
     timer_init(&c->delay, delay_passed, c);
@@ -437,8 +456,9 @@ int coroutine_fn nbd_client_co_call(NbdClient *c, NbdCall *call)
     c->calls--;
     if (ret == 0 && leaves_unflushed(call)) {
         c->write_gen++;
-        /* The link may have ended right behind the answer, before we came to run. */
-        c->lost_writes |= breaks != c->breaks;
+        if (breaks != c->breaks) { /* right behind the answer, before we came to run */
+            lose_writes(c);
+        }
     }
     return ret;
 }

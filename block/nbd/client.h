@@ -13,7 +13,7 @@
  * go on in the background, 1, 2, 4, 8, 16, 16... seconds apart.
  *
  * Writes that were acknowledged and not flushed when a link broke may be lost
- * if the server died: the next flush fails once.
+ * if the server died: it is told at once, and the next flush fails once.
  */
 #ifndef BLOCK_NBD_CLIENT_PRIVATE_H
 #define BLOCK_NBD_CLIENT_PRIVATE_H
@@ -37,6 +37,8 @@ typedef struct NbdClientOptions {
     int64_t open_timeout_ns; /* 0: one attempt */
     /* The link went down for requests (@err: positive errno) or came back. May be NULL. */
     void (*link_changed)(bool up, int err, void *opaque);
+    /* A link broke, for @err, with writes that were acknowledged and not flushed. May be NULL. */
+    void (*writes_lost)(int err, void *opaque);
     /* A request begins to wait for the link to come back. May be NULL. */
     void (*waiting)(void *opaque);
     void *opaque;

@@ -33,7 +33,17 @@ static void link_changed(bool up, int err, void *opaque)
     NbdState *s = node->state;
 
     if (s->link_fn) {
-        s->link_fn(node, up, err, s->link_opaque);
+        s->link_fn(node, up ? NBD_LINK_UP : NBD_LINK_DOWN, err, s->link_opaque);
+    }
+}
+
+static void writes_lost(int err, void *opaque)
+{
+    BlockNode *node = opaque;
+    NbdState *s = node->state;
+
+    if (s->link_fn) {
+        s->link_fn(node, NBD_LINK_WRITES_LOST, err, s->link_opaque);
     }
 }
 
@@ -119,6 +129,7 @@ connect_node(BlockNode *node, const BlockdevOptionsNbd *o, const StreamAddr *add
         .reconnect_delay_ns = o->has_reconnect_delay ? o->reconnect_delay * NS_PER_S : 0,
         .open_timeout_ns = o->has_open_timeout ? o->open_timeout * NS_PER_S : 0,
         .link_changed = link_changed,
+        .writes_lost = writes_lost,
         .waiting = link_waiting,
         .opaque = node,
     };

@@ -5,7 +5,9 @@
  *
  * After the first error nothing more is forwarded. The peer then holds a
  * prefix of what the guest wrote, never a history with a hole in it, and the
- * guest does not wait for a peer that cannot be used without a resync.
+ * guest does not wait for a peer that cannot be used without a resync. A link
+ * that breaks with writes that nobody has flushed is such an error, even if it
+ * comes back: the peer may have died with them and been started again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,13 +16,16 @@
 #include "block/replication/replication-int.h"
 
 static void
-primary_link_changed(BlockNode *nbd, bool up, int err, void *opaque)
+primary_link_changed(BlockNode *nbd, NbdLinkEvent event, int err, void *opaque)
 {
     Replication *r = opaque;
 
-    (void)nbd;
-    if (!up && r->stage == REPLICATION_STAGE_RUNNING) {
-        latch_set(r, REPLICATION_OPERATION_LINK, err ? err : ENOTCONN, -1);
+    if (event == NBD_LINK_UP || r->stage != REPLICATION_STAGE_RUNNING) {
+        return;
+    }
+    latch_set(r, REPLICATION_OPERATION_LINK, err ? err : ENOTCONN, -1);
+    if (event == NBD_LINK_WRITES_LOST) {
+        nbd_client_fail_waiting(nbd); /* what waits for the link to come back waits in vain */
     }
 }
 

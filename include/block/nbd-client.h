@@ -17,12 +17,15 @@ bool nbd_client_is_connected(const BlockNode *node);
  * link; where there are none, the server has its reconnect-delay to come back. Plain. */
 void nbd_client_fail_waiting(BlockNode *node);
 
-/*
- * The link went down (@err: positive errno) or came up again. Plain function,
- * called as soon as the receiving side notices, request or not. With a
- * reconnect-delay, "down" is told when the delay has passed in vain.
- */
-typedef void NbdLinkFn(BlockNode *node, bool up, int err, void *opaque);
+typedef enum NbdLinkEvent {
+    NBD_LINK_UP,          /* again */
+    NBD_LINK_DOWN,        /* with a reconnect-delay: it has passed in vain */
+    NBD_LINK_WRITES_LOST, /* perhaps: it broke with writes that nobody had flushed */
+} NbdLinkEvent;
+
+/* @err: positive errno; 0 of "up". Plain function, called as soon as the receiving side notices,
+ * request or not. */
+typedef void NbdLinkFn(BlockNode *node, NbdLinkEvent event, int err, void *opaque);
 
 /** nbd_client_set_link_callback() - one listener; NULL: none */
 void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque);

@@ -162,6 +162,22 @@ class Replication(unittest.TestCase):
         self.checkpoint()
         self.io(self.s, 'read -P 2 0 64k')
 
+    def test_link_that_breaks_with_unflushed_writes(self):
+        """The secondary may have died with them: told at once, also if it comes back."""
+        path = f'{self.dir}/relay'
+        relay = Relay(path, f'{self.dir}/nbd')
+        self.addCleanup(relay.kill)
+        self.replicate(path, ',file.reconnect-delay=600')
+        self.io(self.p, 'write -P 1 0 64k')
+        relay.kill()
+        self.p.wait_event('REPLICATION_ERROR', operation='link')
+        self.io(self.p, 'write -P 2 64k 64k') # does not wait
+        relay = Relay(path, f'{self.dir}/nbd')
+        self.addCleanup(relay.kill)
+        self.assertIn('a resync is needed', self.p.error('xen-colo-do-checkpoint'))
+        info = self.p.cmd('query-replication')[0]
+        self.assertEqual((info['epoch'], info['error']['missed-bytes']), (1, 64 << 10))
+
     def test_commands_and_errors(self):
         status = {'error': True, 'desc': 'Block replication is not running'}
         self.assertEqual(self.p.cmd('query-replication'), [])

@@ -113,7 +113,7 @@ typedef struct Opening {
     int64_t delay_ns, timeout_ns;
     bool is_fd;
     bool done;
-    int ups, downs;
+    int ups, downs, losses;
     CoQueue over;
 } Opening;
 
@@ -123,6 +123,13 @@ static inline void count_links(bool up, int err, void *opaque)
 
     o->ups += up;
     o->downs += !up;
+}
+
+static inline void count_losses(int err, void *opaque)
+{
+    Opening *o = opaque;
+
+    o->losses++;
 }
 
 static inline void coroutine_fn open_entry(void *opaque)
@@ -136,6 +143,7 @@ static inline void coroutine_fn open_entry(void *opaque)
         .reconnect_delay_ns = o->delay_ns,
         .open_timeout_ns = o->timeout_ns,
         .link_changed = count_links,
+        .writes_lost = count_losses,
         .opaque = o,
     };
 

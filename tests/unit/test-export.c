@@ -384,7 +384,7 @@ static void coroutine_fn test_drain_does_not_wait_for_a_lost_server(void)
     drain_without_server(false);
 }
 
-static void told_of_link(BlockNode *far, bool up, int err, void *opaque)
+static void told_of_link(BlockNode *far, NbdLinkEvent event, int err, void *opaque)
 {
     ++*(unsigned *)opaque;
 }

@@ -72,6 +72,7 @@ static void coroutine_fn test_requests_wait_and_are_sent_again(void)
     answer(SIMPLE "00000000", cookie, "");
     g_assert_cmpint(call_end(r), ==, 0);
     g_assert_cmpint(o.downs, ==, 0); /* nobody above has noticed */
+    g_assert_cmpint(o.losses, ==, 0);
     close_client(c);
 }
 
@@ -192,6 +193,10 @@ static void coroutine_fn test_unflushed_writes_fail_the_next_flush(void)
     g_assert_cmpint(call_end(r), ==, 0);
     old = srv;
     stream_shutdown(srv);
+    while (o.losses == 0) {
+        co_sleep_ns(NS_PER_US); /* told before anybody asks, and before the link comes back */
+    }
+    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_WAIT);
     reconnect(old);
     call_start(r, c, NBD_CMD_FLUSH, 0, 0);
     g_assert_cmpint(call_end(r), ==, -EIO); /* once */
@@ -216,6 +221,7 @@ static void coroutine_fn test_write_answered_with_the_last_breath_is_not_trusted
     answer(SIMPLE "00000000", cookie, "");
     stream_shutdown(srv);
     g_assert_cmpint(call_end(r), ==, 0);
+    g_assert_cmpint(o.losses, ==, 1);
     reconnect(old);
     call_start(r, c, NBD_CMD_FLUSH, 0, 0);
     g_assert_cmpint(call_end(r), ==, -EIO);
