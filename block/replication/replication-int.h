@@ -35,7 +35,8 @@ struct Replication {
 
     /* Secondary, from a successful start to the end of failover or stop. Counted references. */
     BlockNode *active, *hidden, *disk, *cbw;
-    OpBlocker *top_blocker;
+    OpBlocker *view_blockers[2];  /* of what changes with a checkpoint: the top and we */
+    OpBlocker *chain_blockers[4]; /* of what lies below us */
     bool hidden_was_ro, disk_was_ro;
     bool active_scratch, hidden_scratch;
     Job *commit;         /* the merge, in stage failover */
@@ -77,7 +78,7 @@ void secondary_commit_checkpoint(Replication *r);
 
 /** secondary_co_stop() - stop without failover: the disk as the primary wrote it, overlays gone */
 bool coroutine_fn secondary_co_stop(Replication *r, GError **errp);
-/** secondary_co_unprotect() - take the copy filter and the blocker of the top away */
+/** secondary_co_unprotect() - take the copy filter and the blockers of the view away */
 void coroutine_fn secondary_co_unprotect(Replication *r);
 /** secondary_co_forget_chain() - let go of disk and overlays; these are emptied, unless a merge has
  * failed: then they hold what it has not merged, as ordinary images */

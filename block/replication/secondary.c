@@ -80,6 +80,23 @@ check_chain(BlockNode *active, GError **errp)
     return true;
 }
 
+/*
+ * A job at one of our nodes would be misled by a checkpoint, which changes what
+ * they show without a write, or be in the way of a failover.
+ */
+static bool
+check_no_job(BlockNode *node, GError **errp)
+{
+    return !op_blocked(node, BLOCK_OP_COMMIT_TARGET, errp);
+}
+
+static bool
+check_no_jobs(Replication *r, GError **errp)
+{
+    return check_no_job(r->node, errp) && check_no_job(r->active, errp) &&
+           check_no_job(r->hidden, errp) && check_no_job(node_skip_filters(r->disk), errp);
+}
+
 static bool
 check_can_be_emptied(BlockNode *overlay, const char *what, GError **errp)
 {
@@ -171,6 +188,31 @@ peer_write_failed(CbwStep step, int err, int64_t offset, void *opaque)
               offset);
 }
 
+/* Also check_no_jobs(), from the start on. The drives of the chain may go in any order. */
+static void
+secondary_block_ops(Replication *r, BlockNode *top)
+{
+    static const char reason[] = "block device is in use by internal backup job";
+    const uint32_t all = (1u << BLOCK_OP__MAX) - 1;
+    const uint32_t jobs = all & ~(1u << BLOCK_OP_DRIVE_DEL);
+    BlockNode *const chain[] = {r->active, r->hidden, r->disk, r->cbw};
+
+    r->view_blockers[0] = op_blocker_new(top, all, reason);
+    r->view_blockers[1] = op_blocker_new(r->node, jobs, reason);
+    for (size_t i = 0; i < G_N_ELEMENTS(chain); i++) {
+        r->chain_blockers[i] = op_blocker_new(chain[i], jobs, reason);
+    }
+}
+
+static void
+free_blockers(OpBlocker **blockers, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        op_blocker_free(blockers[i]);
+        blockers[i] = NULL;
+    }
+}
+
 bool coroutine_fn
 secondary_co_prepare_start(Replication *r, GError **errp)
 {
@@ -188,13 +230,12 @@ secondary_co_prepare_start(Replication *r, GError **errp)
     r->active = node_ref(active);
     r->hidden = node_ref(active->backing->node);
     r->disk = node_ref(r->hidden->backing->node);
-    if (!secondary_co_build(r, errp)) {
+    if (!check_no_jobs(r, errp) || !secondary_co_build(r, errp)) {
         secondary_co_release(r);
         return false;
     }
     cbw_set_error_callback(r->cbw, peer_write_failed, r);
-    r->top_blocker = op_blocker_new(top, (1u << BLOCK_OP__MAX) - 1,
-                                    "block device is in use by internal backup job");
+    secondary_block_ops(r, top);
     return true;
 }
 
@@ -240,8 +281,7 @@ secondary_co_unprotect(Replication *r)
         cbw_co_remove(r->cbw);
         r->cbw = NULL;
     }
-    op_blocker_free(r->top_blocker);
-    r->top_blocker = NULL;
+    free_blockers(r->view_blockers, G_N_ELEMENTS(r->view_blockers));
 }
 
 /* What fails here leaves the image dirty: whoever opens it next finds it empty. */
@@ -274,6 +314,7 @@ secondary_co_forget_chain(Replication *r)
         return;
     }
     node_fence(r->disk, 0, NULL, NULL); /* if a failover that failed has left it */
+    free_blockers(r->chain_blockers, G_N_ELEMENTS(r->chain_blockers));
     end_scratch(r->active, &r->active_scratch, worthless);
     end_scratch(r->hidden, &r->hidden_scratch, worthless);
     secondary_co_detach(r, r->stage == REPLICATION_STAGE_NONE);

@@ -234,6 +234,42 @@ test_no_job_on_top(void)
     world_co_free(w);
 }
 
+/* Nor what a failover needs, until it is over. */
+static void coroutine_fn
+test_no_job_in_the_chain(void)
+{
+    JobOptions o = {.id = "j"};
+    ReplWorld *w = world_co_new_in("s", "s", LENGTH, 0x11);
+    BlockNode *active = w->repl->file->node, *hidden = active->backing->node;
+    BlockNode *nodes[] = {w->quorum, w->repl, active, hidden, hidden->backing->node};
+    Memdisk *other = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    BlockNode *target = memdisk_open(other, "other", NULL, NULL);
+    GError *err = NULL;
+
+    g_assert_nonnull(backup_none_co_start(&o, nodes[4], target, NULL, NULL));
+    g_assert_false(replication_co_start_all(NULL, REPLICATION_MODE_SECONDARY, &err));
+    g_assert_nonnull(strstr(err->message, "in use by block job: backup"));
+    g_clear_error(&err);
+    job_co_cancel_all();
+    world_co_start(w);
+    for (size_t i = 0; i < G_N_ELEMENTS(nodes); i++) {
+        g_assert_null(backup_none_co_start(&o, nodes[i], target, NULL, &err));
+        g_assert_nonnull(strstr(err->message, "in use by internal backup job"));
+        g_clear_error(&err);
+    }
+    world_co_peer_write(w, 0, 4096, 0x22);
+    world_co_top_write(w, 2048, 4096, 0x33);
+    g_assert_true(replication_co_stop_all(NULL, true, NULL));
+    world_co_wait_merged(w);
+    g_assert_cmpint(world_stage(w), ==, REPLICATION_STAGE_DONE);
+    world_co_check(w);
+    g_assert_nonnull(backup_none_co_start(&o, w->quorum, target, NULL, NULL));
+    job_co_cancel_all();
+    node_co_unref(target);
+    memdisk_free(other);
+    world_co_free(w);
+}
+
 /* --- operations that meet --- */
 
 static int coroutine_fn
@@ -380,6 +416,7 @@ VTEST("/replication/start/no-backing", test_no_backing)
 VTEST("/replication/start/wrong-mode", test_wrong_mode)
 VTEST("/replication/start/disk-errors", test_disk_errors)
 VTEST("/replication/start/no-job-on-top", test_no_job_on_top)
+VTEST("/replication/start/no-job-in-the-chain", test_no_job_in_the_chain)
 VTEST("/replication/meet/promoted-with-silent-peer", test_promoted_with_silent_peer)
 VTEST("/replication/meet/close-meets-operation", test_close_meets_operation)
 VTEST("/replication/meet/copy-fails-in-failover", test_copy_fails_in_failover)
