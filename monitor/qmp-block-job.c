@@ -19,6 +19,20 @@ check_ops(BlockNode *source, BlockOp as_source, BlockNode *target, BlockOp as_ta
     return !op_blocked(source, as_source, errp) && !op_blocked(target, as_target, errp);
 }
 
+/* The source of a job that may put another node in its place: nobody has it as part of his own. */
+static BlockNode *
+lookup_root(const char *name, GError **errp)
+{
+    BlockNode *node = node_lookup(name, errp);
+
+    for (BlockChild *e = node ? node->first_parent : NULL; e; e = e->next_parent) {
+        if (e->parent) {
+            return fail(errp, "Need a root block node"), NULL;
+        }
+    }
+    return node;
+}
+
 /* What all jobs are started with; also checks it. */
 static bool
 job_options(const char *job_id, const char *device, int64_t speed, bool manual_finalize,
@@ -74,7 +88,7 @@ bool coroutine_fn
 qmp_blockdev_mirror(const BlockdevMirrorOptions *args, GError **errp)
 {
     MirrorOptions m = MIRROR_OPTIONS(args);
-    BlockNode *source = node_lookup(args->device, errp);
+    BlockNode *source = lookup_root(args->device, errp);
     BlockNode *target = source ? node_lookup(args->target, errp) : NULL;
     JobOptions o;
     bool ok;
@@ -109,7 +123,7 @@ bool coroutine_fn
 qmp_drive_mirror(const DriveMirrorOptions *args, GError **errp)
 {
     MirrorOptions m = MIRROR_OPTIONS(args);
-    BlockNode *source = node_lookup(args->device, errp);
+    BlockNode *source = lookup_root(args->device, errp);
     BlockNode *target;
     JobOptions o;
     bool ok = false;
@@ -192,16 +206,16 @@ bool coroutine_fn
 qmp_block_commit(const BlockCommitOptions *args, GError **errp)
 {
     CommitOptions c = { .filter_name = args->filter_node_name, .on_error = args->on_error };
-    BlockNode *top = node_lookup(args->device, NULL);
-    BlockNode *base;
+    BlockNode *top, *base;
     JobOptions o;
     bool ok;
 
-    if (!top) {
+    if (!node_lookup(args->device, NULL)) {
         return fail_class(errp, ERROR_CLASS_DEVICE_NOT_FOUND, "Device '%s' not found",
                           args->device);
     }
-    if (!JOB_OPTIONS(args, &o, errp) || !check_commit(args, top, errp)) {
+    top = lookup_root(args->device, errp);
+    if (!top || !JOB_OPTIONS(args, &o, errp) || !check_commit(args, top, errp)) {
         return false;
     }
     base = find_base(args, top, errp);

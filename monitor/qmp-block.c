@@ -221,6 +221,9 @@ add_child(BlockNode *parent, const char *name, GError **errp)
     if (!parent->drv->co_add_child) {
         return fail(errp, "The node %s does not support adding a child", parent->node_name);
     }
+    if (node->first_parent) {
+        return fail(errp, "The node %s already has a parent", node->node_name);
+    }
     node_ref(node); /* the parent is drained first: another client may delete it meanwhile */
     ok = parent->drv->co_add_child(parent, node, errp);
     node_co_unref(node);

@@ -110,6 +110,7 @@ class Block(unittest.TestCase):
                          "Node 'q' does not have child 'children.9'")
         self.assertEqual(error(change, parent='a', node='b'),
                          'The node a does not support adding a child')
+        self.assertEqual(error(change, parent='q', node='b'), 'The node b already has a parent')
         self.c.cmd(change, parent='q', child='children.1')
         self.assertIn('vote threshold', error(change, parent='q', child='children.0'))
         self.c.cmd('blockdev-del', node_name='b')
@@ -261,7 +262,11 @@ class Block(unittest.TestCase):
         row = self.c.cmd('query-block-jobs')[0]
         self.assertEqual((row['device'], row['type'], row['status'], row['ready']),
                          ('m', 'mirror', 'ready', True))
-        self.assertIn('in use', self.c.error('blockdev-mirror', device='src', target='dst',
+        self.assertEqual(self.c.error('blockdev-mirror', device='src', target='dst', sync='full',
+                                      job_id='m2'), 'Need a root block node')
+        self.add('other')
+        self.add('dst2')
+        self.assertIn('in use', self.c.error('blockdev-mirror', device='other', target='dst2',
                                              sync='full', job_id='m'))
         self.assertIn('verb', self.c.error('job-finalize', id='m'))
         self.c.cmd('job-pause', id='m')
@@ -281,14 +286,13 @@ class Block(unittest.TestCase):
         self.c.wait_event('BLOCK_JOB_CANCELLED', device='m')
 
     def test_mirror_pivots(self):
-        self.add('src')
+        self.assertIn('OK', self.hmp('drive_add 0 if=none,id=src,driver=null-co,size=1M'))
         self.add('dst')
-        self.add('top', driver='raw', file='src')
         self.start_mirror()
         self.c.wait_event('BLOCK_JOB_READY', device='m')
         self.c.cmd('block-job-complete', device='m')
         self.c.wait_event('BLOCK_JOB_COMPLETED', device='m')
-        self.assertEqual(self.nodes()['top']['children'], [{'child': 'file', 'node-name': 'dst'}])
+        self.assertEqual(self.c.cmd('query-block')[0]['inserted']['node-name'], 'dst')
 
     def test_job_stays_until_dismissed(self):
         self.add('src')
@@ -323,6 +327,11 @@ class Block(unittest.TestCase):
         self.assertIn('No such file', error('drive-mirror', job_id='j', device='src', sync='full',
                                             target='/does/not/exist', mode='existing'))
         self.assertIn('into itself', error('block-commit', job_id='j', device='src'))
+        self.add('above', driver='raw', file='src')
+        for job in ('blockdev-mirror', 'drive-mirror', 'block-commit'):
+            self.assertEqual(error(job, job_id='j', device='src',
+                                   **(mirror if 'mirror' in job else {})),
+                             'Need a root block node')
         with self.assertRaises(QmpError) as caught:
             self.c.cmd('block-commit', device='x')
         self.assertEqual(caught.exception.cls, 'DeviceNotFound')
