@@ -194,8 +194,12 @@ wish_for_backing(BlockNode *node, const BlockdevOptions *opts, BlockNode **ret_t
     g_assert_not_reached();
 }
 
-static bool add_wish(GraphTx *tx, BlockNode *node, BlockChild *edge, Wish wish, BlockNode *to)
+static bool
+add_wish(GraphTx *tx, BlockNode *node, BlockChild *edge, Wish wish, BlockNode *to, GError **errp)
 {
+    if (wish != WISH_SAME && wish != WISH_WRONG && op_blocked(node, BLOCK_OP_CHANGE, errp)) {
+        return false; /* who works with @node relies on what is below it */
+    }
     switch (wish) {
     case WISH_SAME:
         return true;
@@ -231,11 +235,11 @@ static bool add_reopen(GraphTx *tx, const BlockdevOptions *opts, GError **errp)
         return fail(errp, "Cannot change the option 'driver' of node '%s'", node->node_name);
     }
     wish = wish_for_file(node, opts, &file, errp);
-    if (!add_wish(tx, node, node->file, wish, file)) {
+    if (!add_wish(tx, node, node->file, wish, file, errp)) {
         return false;
     }
     wish = wish_for_backing(node, opts, &backing, errp);
-    if (!add_wish(tx, node, node->backing, wish, backing)) {
+    if (!add_wish(tx, node, node->backing, wish, backing, errp)) {
         return false;
     }
     graph_tx_reopen(tx, node, opts);

@@ -254,6 +254,23 @@ replication_co_open(BlockNode *node, const BlockdevOptions *opts, GError **errp)
     return true;
 }
 
+/* What "file" is, is our own affair: the active overlay, the disk after a failover, or the peer. */
+static bool
+keeps_file(const BlockNode *node, const BlockdevRef *file)
+{
+    return file->kind == BLOCKDEV_REF_DEFINITION ||
+           node_lookup(file->u.reference, NULL) == node->file->node;
+}
+
+static bool coroutine_fn
+replication_co_reopen_prepare(BlockNode *node, ReopenState *rs, GError **errp)
+{
+    if (rs->opts && !keeps_file(node, rs->opts->u.replication.file)) {
+        return fail(errp, "Cannot change the option 'file' of node '%s'", node->node_name);
+    }
+    return !rs->opts || reopen_only_changes(node, rs->opts, NULL, errp);
+}
+
 static void coroutine_fn
 replication_co_close(BlockNode *node)
 {
@@ -277,6 +294,7 @@ const BlockDriver driver_replication = {
     .closes_unflushed = true,
     .co_open = replication_co_open,
     .co_close = replication_co_close,
+    .co_reopen_prepare = replication_co_reopen_prepare,
     .child_perm = replication_child_perm,
     .co_preadv = replication_co_preadv,
     .co_pwritev = replication_co_pwritev,

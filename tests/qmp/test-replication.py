@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two daemons and the recipes for replication: start, checkpoint, failover, errors, ends."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -177,6 +178,34 @@ class Replication(unittest.TestCase):
         self.assertIn('a resync is needed', self.p.error('xen-colo-do-checkpoint'))
         info = self.p.cmd('query-replication')[0]
         self.assertEqual((info['epoch'], info['error']['missed-bytes']), (1, 64 << 10))
+
+    def drives(self, client):
+        return {b['device']: b['inserted'] for b in client.cmd('query-block')}
+
+    def test_the_chain_is_not_reopened_as_another(self):
+        self.replicate()
+        self.io(self.p, 'write -P 1 0 64k')
+        nodes = {n['node-name']: n for n in self.s.cmd('query-named-block-nodes', flat=True)}
+        below = {name: {c['child']: c['node-name'] for c in n['children']}
+                 for name, n in nodes.items()}
+        repl = self.drives(self.s)['childs0']['node-name']
+        active = below[repl]['file']
+        hidden = below[active]['backing']
+        for node, backing in itertools.product((active, hidden), (None, below[hidden]['backing'])):
+            if below[node]['backing'] != backing:
+                self.assertIn('in use by internal backup job', self.s.error(
+                    'blockdev-reopen', options=[{
+                        'driver': 'qcow2', 'node-name': node, 'file': below[node]['file'],
+                        'backing': backing}]))
+        for stage in ('running', 'done'):
+            self.s.error('blockdev-reopen', options=[{
+                'driver': 'replication', 'node-name': repl, 'mode': 'secondary',
+                'top-id': 'colo-disk0', 'file': hidden}])
+            self.assertEqual(self.stage(self.s), stage)
+            self.io(self.s, 'read -P 0 0 64k')
+            if stage == 'running':
+                self.s.cmd('x-colo-lost-heartbeat')
+                self.s.wait_event('REPLICATION_STAGE_CHANGE', stage='done')
 
     def test_commands_and_errors(self):
         status = {'error': True, 'desc': 'Block replication is not running'}
