@@ -138,6 +138,8 @@ bool filename_has_protocol(const char *filename);
 char *filename_combine(const char *base, const char *name);
 /** filename_refresh() - set node->filename unless the driver has */
 void filename_refresh(BlockNode *node);
+/** filename_refresh_tree() - that of @node and of all below it */
+void filename_refresh_tree(BlockNode *node);
 
 /* --- untyped.c --- */
 

@@ -249,23 +249,27 @@ json_t *coroutine_fn filename_co_parse(const char *filename, bool *ret_json, GEr
 
 static json_t *full_options(const BlockNode *node);
 
-/* A child that the options name by reference is shown with its options. */
+/* A filter that a job has put there is no part of what users have described. */
+static const BlockNode *skip_undescribed(const BlockNode *node)
+{
+    while (!node->p->opts && node->drv->is_filter && node->file) {
+        node = node->file->node;
+    }
+    return node;
+}
+
+/* What is there now, with its own options: one named by reference, or that has come later. */
 static void expand_child(json_t *options, const BlockChild *c)
 {
-    const char *dot = strrchr(c->name, '.');
-    json_t *at;
+    const BlockNode *node = skip_undescribed(c->node);
+    json_t *shown = node->p->opts ? full_options(node) : json_string(node->node_name);
 
-    if (!c->node->p->opts) {
-        return;
-    }
     if (json_object_get(options, c->name)) {
-        json_object_set_new(options, c->name, full_options(c->node));
-        return;
+        json_object_set(options, c->name, shown);
+    } else if (g_str_has_prefix(c->name, "children.")) {
+        json_array_append(json_object_get(options, "children"), shown);
     }
-    if (dot && g_str_has_prefix(c->name, "children.")) {
-        at = json_object_get(options, "children");
-        json_array_set_new(at, (size_t)g_ascii_strtoull(dot + 1, NULL, 10), full_options(c->node));
-    }
+    json_decref(shown);
 }
 
 static json_t *full_options(const BlockNode *node)
@@ -278,6 +282,7 @@ static json_t *full_options(const BlockNode *node)
     for (size_t i = 0; i < G_N_ELEMENTS(loose); i++) {
         json_object_del(o, loose[i]);
     }
+    json_array_clear(json_object_get(o, "children"));
     for (const BlockChild *c = node->first_child; c; c = c->next_sibling) {
         expand_child(o, c);
     }
@@ -374,16 +379,27 @@ static bool is_named_by_file(const BlockNode *node)
 
 void filename_refresh(BlockNode *node)
 {
+    const BlockNode *described = skip_undescribed(node);
     char *name = NULL;
 
-    if (!node->p->opts || node->p->driver_named) {
+    if (node->p->driver_named || !described->p->opts) {
         return;
     }
-    if (node->drv->is_protocol) {
+    if (described != node) {
+        name = g_strdup(described->filename);
+    } else if (node->drv->is_protocol) {
         name = protocol_name(node);
     } else if (is_named_by_file(node)) {
         name = g_strdup(node->file->node->filename);
     }
     g_free(node->filename);
     node->filename = name ? name : json_name(node);
+}
+
+void filename_refresh_tree(BlockNode *node)
+{
+    for (BlockChild *c = node->first_child; c; c = c->next_sibling) {
+        filename_refresh_tree(c->node);
+    }
+    filename_refresh(node);
 }

@@ -5,6 +5,7 @@
 #include "block/info.h"
 
 #include "acct.h"
+#include "core.h"
 #include "qapi/walk.h"
 #include "util/error.h"
 #include "util/loop.h"
@@ -228,13 +229,13 @@ BlockDeviceInfo *coroutine_fn
 info_co_node(BlockNode *node, const BlockBackend *be, bool flat, GError **errp)
 {
     BlockDeviceInfo *i = g_new0(BlockDeviceInfo, 1);
-    BlockNode *backing = node_backing(node);
 
+    filename_refresh_tree(node); /* the graph may have changed since it was opened */
     i->file = g_strdup(node->filename);
     i->node_name = g_strdup(node->node_name);
     i->ro = node_is_read_only(node);
     i->drv = g_strdup(node->drv->name);
-    i->backing_file = backing ? g_strdup(backing->filename) : NULL;
+    i->backing_file = node->backing ? g_strdup(node->backing->node->filename) : NULL;
     i->backing_file_depth = flat ? 0 : backing_depth(node);
     i->active = true;
     i->detect_zeroes = node->flags.detect_zeroes;

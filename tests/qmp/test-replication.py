@@ -2,6 +2,7 @@
 """Two daemons and the recipes for replication: start, checkpoint, failover, errors, ends."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -181,6 +182,23 @@ class Replication(unittest.TestCase):
 
     def drives(self, client):
         return {b['device']: b['inserted'] for b in client.cmd('query-block')}
+
+    def test_names_follow_the_graph(self):
+        active, hidden, disk = (f'{self.dir}/{n}.qcow2' for n in ('active', 'hidden', 'secondary'))
+        self.replicate()
+        children = json.loads(self.drives(self.p)['colo-disk0']['file'][len('json:'):])['children']
+        self.assertEqual([c['driver'] for c in children], ['qcow2', 'replication'])
+        self.assertEqual(self.drives(self.s)['parent0']['file'], disk)
+        top = self.drives(self.s)['colo-disk0']['file']
+        self.assertTrue(all(path in top for path in (active, hidden, disk)), top)
+        self.assertNotIn('backing_file', self.drives(self.s)['childs0'])
+        self.s.cmd('x-colo-lost-heartbeat')
+        self.s.wait_event('REPLICATION_STAGE_CHANGE', stage='done')
+        top = self.drives(self.s)['colo-disk0']['file']
+        self.assertIn(disk, top)
+        self.assertFalse(active in top or hidden in top, top)
+        self.p.cmd('x-blockdev-change', parent='colo-disk0', child='children.1')
+        self.assertNotIn('replication', self.drives(self.p)['colo-disk0']['file'])
 
     def test_the_chain_is_not_reopened_as_another(self):
         self.replicate()
