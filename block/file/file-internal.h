@@ -16,6 +16,8 @@
 #include "lock.h"
 #include "util/file.h"
 
+#define FILE_SECTOR 512 /* a disk is made of whole ones */
+
 typedef struct FileHandle {
     unsigned refs;
     IoFile *io;

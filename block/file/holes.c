@@ -37,7 +37,8 @@ static int coroutine_fn punch(FileState *s, FileHandle *h, int64_t offset, int64
     return allocate(h, &s->no_punch, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
 }
 
-/* Zeroes that need no allocation: a hole, and the file made longer if it ends before. */
+/* Zeroes that need no allocation: a hole, and the file made longer if its last sector, the rest of
+ * which is zeroes already, ends before. */
 static int coroutine_fn zero_as_hole(FileState *s, FileHandle *h, int64_t offset, int64_t bytes)
 {
     int64_t length = file_length_of(io_file_fd(h->io), s->type);
@@ -49,7 +50,7 @@ static int coroutine_fn zero_as_hole(FileState *s, FileHandle *h, int64_t offset
     if (offset < length || s->type != S_IFREG) {
         r = punch(s, h, offset, bytes);
     }
-    if (r == 0 && s->type == S_IFREG && offset + bytes > length) {
+    if (r == 0 && s->type == S_IFREG && offset + bytes > ALIGN_UP(length, FILE_SECTOR)) {
         r = io_file_co_truncate(h->io, offset + bytes);
     }
     return r;

@@ -237,7 +237,7 @@ static bool coroutine_fn raw_co_truncate(BlockNode *node, int64_t length, bool e
     if (!child_co_truncate(node->file, length + s->offset, exact, prealloc, flags, errp)) {
         return false;
     }
-    node->length = length;
+    node->length = window_length(s, node_length(node->file->node)); /* that of whole sectors */
     return true;
 }
 

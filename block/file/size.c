@@ -8,7 +8,6 @@
 #include "file-internal.h"
 #include "util/buf.h"
 
-#define SECTOR       512
 #define ZEROES_BYTES ((size_t)1 << 20)
 
 static const char *const prealloc_names[] = {"off", "metadata", "falloc", "full"};
@@ -104,7 +103,7 @@ bool coroutine_fn file_co_truncate(BlockNode *node, int64_t length, bool exact,
     if (!resize_file(h->io, old, length, prealloc, errp)) {
         return false;
     }
-    node->length = ALIGN_UP(length, SECTOR);
+    node->length = ALIGN_UP(length, FILE_SECTOR);
     return true;
 }
 
@@ -117,7 +116,7 @@ bool coroutine_fn file_co_refresh_length(BlockNode *node, GError **errp)
     if (length < 0) {
         return fail_errno(errp, (int)-length, "Could not get the size of '%s'", s->filename);
     }
-    node->length = ALIGN_UP(length, SECTOR);
+    node->length = ALIGN_UP(length, FILE_SECTOR);
     return true;
 }
 

@@ -42,18 +42,18 @@ PROGRAMS = {
 class Excuse:
     """Cases whose command line matches @pattern may differ in @parts, because of @reason.
 
-    With @ours, only if our messages are what that expression finds.
+    With @ours or @theirs, only if the messages of that side are what the expression finds.
     """
 
-    def __init__(self, pattern, parts, reason, ours=None):
+    def __init__(self, pattern, parts, reason, ours='', theirs=''):
         self.pattern, self.parts, self.reason = re.compile(pattern), parts.split(), reason
-        self.ours = re.compile(ours) if ours else None
+        self.ours, self.theirs = re.compile(ours), re.compile(theirs)
         self.used = False
 
-    def covers(self, line, part, ours):
+    def covers(self, line, part, theirs, ours):
         if part not in self.parts or not self.pattern.search(line):
             return False
-        if self.ours and not self.ours.search(ours.err):
+        if not self.ours.search(ours.err) or not self.theirs.search(theirs.err):
             return False
         self.used = True
         return True
@@ -223,7 +223,7 @@ class Differ:
     def judge(self, line, text, bad, q, t, files):
         left = []
         for part in bad:
-            if not any([e.covers(line, part, t) for e in self.excuses]):
+            if not any([e.covers(line, part, q, t) for e in self.excuses]):
                 left.append(part)
         self.excused += len(bad) - len(left)
         if not left:
