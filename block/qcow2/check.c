@@ -152,6 +152,16 @@ static int coroutine_fn count_map(Check *c)
     return r;
 }
 
+/* The counts in block @i cannot be told. That is no finding, but an error of the check, if they are
+ * of clusters that the file has; a rebuild needs none of them. */
+static void count_unreadable(Check *c, uint32_t i)
+{
+    uint64_t first = (uint64_t)i << c->q->rb_bits;
+    uint64_t end = MIN(first + (UINT64_C(1) << c->q->rb_bits), c->clusters);
+
+    c->errors += !c->fix_all && end > first ? (int64_t)(end - first) : 0;
+}
+
 static void count_refcount_structures(Check *c)
 {
     const Qcow2 *q = c->q;
@@ -168,6 +178,9 @@ static void count_refcount_structures(Check *c)
             block_finding("ERROR refcount table entry %" PRIu32 " is bad: %" PRIx64, i, host);
             c->corruptions++;
             c->rebuild = true;
+            if (!IS_ALIGNED(host & ~(uint64_t)QCOW2_REFTABLE_RESERVED, q->cluster_size)) {
+                count_unreadable(c, i);
+            }
             continue;
         }
         reference(c, host, q->cluster_size);
