@@ -96,7 +96,7 @@ static bool take_options(const BlockdevCreateOptionsQcow2 *o, Qcow2Header *h, GE
         return fail(errp, "Image size must be a multiple of 512 bytes");
     }
     return check_unsupported(o, errp) && take_cluster_size(o, h, errp) &&
-           take_refcount_bits(o, h, errp) && take_lazy(o, h, errp) && take_backing(o, h, errp);
+           take_backing(o, h, errp) && take_lazy(o, h, errp) && take_refcount_bits(o, h, errp);
 }
 
 /* --- layout --- */

@@ -191,6 +191,8 @@ create -f qcow2 -o refcount_bits=128 x 1M
 create -f qcow2 -o refcount_bits=0 x 1M
 create -f qcow2 -o refcount_bits=-1 x 1M
 create -f qcow2 -o refcount_bits=1k x 1M
+create -f qcow2 -o compat=0.10,lazy_refcounts=on,refcount_bits=1 x 1M
+create -f qcow2 -o compat=0.10,lazy_refcounts=on,backing_fmt=raw x 1M
 create -f qcow2 -o refcount_bits=0x10 x 1M
 create -f qcow2 -o preallocation=off x 1M
 create -f qcow2 -o preallocation=metadata x 1M
