@@ -34,6 +34,7 @@ typedef struct CbwState {
     HBitmap *copied;
     CoRangeLock copying;
     int64_t granularity;
+    bool inserted;       /* by a job or by replication, which save all of the source */
     bool break_snapshot; /* on-cbw-error=break-snapshot */
     bool snapshot_broken;
     CbwErrorFn *on_error;
@@ -240,6 +241,7 @@ static PermPair
 cbw_child_perm(BlockNode *node, const BlockChild *child, const char *name, ChildRole role,
                PermPair parents, const NodeFlags *flags)
 {
+    const CbwState *s = node->state;
     PermPair p;
 
     if (!(role & CHILD_FILTERED)) {
@@ -248,8 +250,8 @@ cbw_child_perm(BlockNode *node, const BlockChild *child, const char *name, Child
     }
     p = perm_default_filter(node, child, name, role, parents, flags);
     p.taken |= PERM_CONSISTENT_READ;
-    if (p.taken & PERM_WRITE) {
-        /* A writer beside us would change what has not been saved. */
+    if (s->inserted || p.taken & PERM_WRITE) {
+        /* A writer beside us, such as our own target, would change what has not been saved. */
         p.shared &= ~(Perm)(PERM_WRITE | PERM_RESIZE);
     }
     return p;
@@ -386,6 +388,7 @@ cbw_co_insert(BlockNode *source, BlockNode *target, const CbwOptions *o, GError 
         return NULL;
     }
     s = cbw->state;
+    s->inserted = true;
     /* In place and usable before a request can meet the filter. */
     drain_co_begin(source);
     drain_co_begin(target);

@@ -466,6 +466,14 @@ LISTED = [
         c('job-complete', id='j'), c('job-pause', id='j'), c('query-jobs'),
         c('job-resume', id='j'), c('block-job-cancel', device='j'), c('query-jobs'),
         c('job-dismiss', id='j'), NODES]),
+    ('backup beside its source', 'qsd', [
+        fil('f', 'raw'), c('blockdev-add', driver='raw', node_name='r', file='f'),
+        *[c('blockdev-backup', device=s, target=t, sync='none', job_id='j')
+          for s, t in (('r', 'f'), ('f', 'r'))],
+        c('blockdev-add', driver='blkdebug', node_name='b', image='r'),
+        *[c('blockdev-backup', device=s, target=t, sync='none', job_id='j')
+          for s, t in (('b', 'r'), ('r', 'b'))],
+        c('query-jobs')]),
     ('backup full', 'qsd', [
         null('a'), null('b'),
         c('blockdev-backup', device='a', target='b', sync='full', job_id='j'),
