@@ -16,6 +16,7 @@
 #define ATTEMPT_NS     (30 * NS_PER_S) /* one connection and its handshake */
 #define BACKOFF_MIN_NS (1 * NS_PER_S)
 #define BACKOFF_MAX_NS (16 * NS_PER_S)
+#define LAST_FLUSH_NS  (5 * NS_PER_S) /* that closing waits for an answer */
 
 struct NbdClient {
     StreamAddr addr; /* strings are ours */
@@ -282,7 +283,7 @@ static void coroutine_fn reconnect_co(void *opaque)
     co_queue_wake_all(&c->changed);
 }
 
-/* --- opening and closing --- */
+/* --- opening --- */
 
 static void copy_addr(StreamAddr *dst, const StreamAddr *src)
 {
@@ -373,21 +374,6 @@ NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **e
     }
 }
 
-void coroutine_fn nbd_client_co_close(NbdClient *c)
-{
-    assert(c->calls == 0 && !c->closing);
-    timer_cancel(&c->delay);
-    stop_trying(c);
-    while (c->reconnecting) {
-        co_queue_wait(&c->changed);
-    }
-    if (c->link) {
-        nbd_link_co_free(c->link);
-    }
-    free_dead(c);
-    client_free(c);
-}
-
 void nbd_client_give_up(NbdClient *c)
 {
     if (c->link) {
@@ -455,9 +441,10 @@ int coroutine_fn nbd_client_co_call(NbdClient *c, NbdCall *call)
     ret = call_until_answered(c, call, &breaks);
     c->calls--;
     if (ret == 0 && leaves_unflushed(call)) {
-        c->write_gen++;
-        if (breaks != c->breaks) { /* right behind the answer, before we came to run */
-            lose_writes(c);
+        if (breaks == c->breaks) {
+            c->write_gen++;
+        } else {
+            lose_writes(c); /* it broke right behind the answer, before we came to run */
         }
     }
     return ret;
@@ -489,4 +476,52 @@ int coroutine_fn nbd_client_co_flush(NbdClient *c)
         c->flushed_gen = MAX(c->flushed_gen, gen);
     }
     return ret;
+}
+
+/* --- closing --- */
+
+static void last_flush_too_long(void *opaque)
+{
+    nbd_client_give_up(opaque);
+}
+
+/*
+ * What a server has acknowledged and not been told to flush. Nothing of that is
+ * left to save once the link has ended, and a request that was sent is done by a
+ * server that lives, whether or not we wait to hear of it.
+ */
+static void coroutine_fn flush_last(NbdClient *c)
+{
+    LoopTimer limit;
+
+    if (c->state != NBD_CLIENT_CONNECTED || c->write_gen == c->flushed_gen ||
+        !(c->session.info.flags & NBD_FLAG_SEND_FLUSH)) {
+        return;
+    }
+    c->reconnect_delay_ns = 0;
+    c->lost_writes = false; /* of an earlier link */
+    timer_init(&limit, last_flush_too_long, c);
+    timer_arm(&limit, loop_now_ns() + LAST_FLUSH_NS);
+    (void)nbd_client_co_flush(c); /* whom an error concerns has flushed before */
+    timer_cancel(&limit);
+}
+
+void coroutine_fn nbd_client_co_close(NbdClient *c)
+{
+    NbdLink *link;
+
+    assert(c->calls == 0 && !c->closing);
+    flush_last(c);
+    timer_cancel(&c->delay);
+    stop_trying(c);
+    while (c->reconnecting) {
+        co_queue_wait(&c->changed);
+    }
+    link = c->link;
+    c->link = NULL; /* who cancels meanwhile finds nothing to do */
+    if (link) {
+        nbd_link_co_free(link);
+    }
+    free_dead(c);
+    client_free(c);
 }

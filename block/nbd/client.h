@@ -51,7 +51,8 @@ NbdClient *coroutine_fn nbd_client_co_open(const NbdClientOptions *o, GError **e
  * way fails now. Plain. */
 void nbd_client_cancel_open(const void *opaque);
 
-/** nbd_client_co_close() - nobody is inside a call (asserted). Does not wait for the server. */
+/** nbd_client_co_close() - nobody is inside a call (asserted). Sends a flush if there is something
+ * to flush, and waits for the answer five seconds, or until the link ends or is given up. */
 void coroutine_fn nbd_client_co_close(NbdClient *c);
 
 /** nbd_client_co_call() - any command but FLUSH; returns call->ret */

@@ -160,11 +160,9 @@ static void coroutine_fn nbd_co_close(BlockNode *node)
 {
     NbdState *s = node->state;
 
-    NbdClient *client = s->client;
-
-    if (client) {
-        s->client = NULL; /* a cancel that comes while it is closed finds nothing to do */
-        nbd_client_co_close(client);
+    if (s->client) {
+        nbd_client_co_close(s->client); /* what it waits for can be cancelled */
+        s->client = NULL;
     }
 }
 

@@ -67,7 +67,7 @@ struct BlockDriver {
      * child held with write permission unless the driver says it has done so itself. */
     int (*coroutine_ptr co_flush)(BlockNode *node);
     bool flush_does_children;
-    /* it caches nothing, and a flush when it closes could wait for a silent peer */
+    /* the core does not flush it when it closes: that could wait for a silent peer */
     bool closes_unflushed;
     int (*coroutine_ptr co_block_status)(BlockNode *node, bool want_zero, int64_t offset,
                                          int64_t bytes, BlockStatus *ret);

@@ -189,6 +189,18 @@ class Yank(unittest.TestCase):
         self.yank('n')
         self.assertIn('error', self.answer(1))
 
+    def test_closing(self):
+        """A node that is not there any more for others can be yanked while it closes."""
+        relay, path = self.relay()
+        self.attach(path)
+        self.send_io('write 0 4k', 1)
+        self.assertEqual(self.c.reply()['id'], 1)
+        self.stop(relay.pid)
+        self.send('blockdev-del', 2, **{'node-name': 'n'})
+        self.assert_hangs()
+        self.yank('n')
+        self.assertEqual(self.answer(2), {'return': {}, 'id': 2})
+
     def test_checkpoint(self):
         """The disk of a secondary is far away, a write of the primary on its way there."""
         d = self.near.dir

@@ -179,6 +179,80 @@ static void coroutine_fn test_close_does_not_wait_for_a_silent_server(void)
     g_assert_cmpint(loop_now_ns(), ==, start_ns);
 }
 
+static void coroutine_fn close_entry(void *opaque)
+{
+    Opening *o = opaque;
+
+    nbd_client_co_close(o->client);
+    o->done = true;
+    co_queue_wake_all(&o->over);
+}
+
+/* A client that closes with a write that it has not flushed, and has said so. */
+static uint64_t coroutine_fn close_unflushed(Opening *o)
+{
+    NbdClient *c = open_structured(o);
+    g_autofree Running *r = g_new0(Running, 1);
+    uint64_t cookie;
+
+    call_start(r, c, NBD_CMD_TRIM, 0, 8);
+    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
+    answer(SIMPLE "00000000", cookie, "");
+    g_assert_cmpint(call_end(r), ==, 0);
+    o->done = false;
+    co_spawn(close_entry, o);
+    return hear_request(0, NBD_CMD_FLUSH, 0, 0);
+}
+
+static void coroutine_fn end_of_close(Opening *o)
+{
+    open_end(o);
+    stream_close(srv);
+    nbd_client_set_dialer(NULL, NULL);
+}
+
+static void coroutine_fn test_close_flushes_what_was_written(void)
+{
+    Opening o = {0};
+    uint64_t cookie = close_unflushed(&o);
+
+    co_sleep_ns(NS_PER_S);
+    g_assert_false(o.done);
+    answer(SIMPLE "00000000", cookie, "");
+    hear_request(0, NBD_CMD_DISC, 0, 0); /* and nothing before that */
+    end_of_close(&o);
+}
+
+static void coroutine_fn test_close_does_not_wait_for_a_flush_for_ever(void)
+{
+    Opening o = {.delay_ns = 1000 * NS_PER_S};
+    int64_t start_ns;
+
+    close_unflushed(&o);
+    start_ns = loop_now_ns();
+    end_of_close(&o);
+    g_assert_cmpint(loop_now_ns() - start_ns, ==, 5 * NS_PER_S);
+}
+
+static void coroutine_fn test_yank_and_cut_end_the_flush_of_a_close(void)
+{
+    for (int cut = 0; cut < 2; cut++) {
+        Opening o = {.delay_ns = 1000 * NS_PER_S};
+        int64_t start_ns;
+
+        close_unflushed(&o);
+        start_ns = loop_now_ns();
+        nbd_client_set_dialer(dial_nobody, NULL);
+        if (cut) {
+            stream_shutdown(srv);
+        } else {
+            nbd_client_give_up(o.client);
+        }
+        end_of_close(&o);
+        g_assert_cmpint(loop_now_ns(), ==, start_ns);
+    }
+}
+
 static void coroutine_fn test_unflushed_writes_fail_the_next_flush(void)
 {
     Opening o = {.delay_ns = 5 * NS_PER_S};
@@ -284,6 +358,9 @@ VTEST("/nbd-client/break/delay", test_delay_passes)
 VTEST("/nbd-client/break/mayfly", test_server_that_dies_of_a_request_is_given_up)
 VTEST_ANY_ORDER("/nbd-client/break/yank", test_yank_fails_those_that_wait)
 VTEST("/nbd-client/break/close", test_close_does_not_wait_for_a_silent_server)
+VTEST("/nbd-client/close/flush", test_close_flushes_what_was_written)
+VTEST("/nbd-client/close/silent", test_close_does_not_wait_for_a_flush_for_ever)
+VTEST_ANY_ORDER("/nbd-client/close/yank", test_yank_and_cut_end_the_flush_of_a_close)
 VTEST("/nbd-client/break/unflushed", test_unflushed_writes_fail_the_next_flush)
 VTEST_ANY_ORDER("/nbd-client/break/last-breath",
                 test_write_answered_with_the_last_breath_is_not_trusted)
