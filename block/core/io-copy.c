@@ -7,10 +7,24 @@
  * by drivers with a map of their own, who hold what they map until the copy is
  * done. The destination's drivers pass the request down themselves. Whoever
  * cannot says -ENOTSUP, and the caller copies through memory.
+ *
+ * What the source holds must not be waited for by what the destination does.
+ * So only drivers that do nothing but pass the copy on may stand above the
+ * destination's file: copy-before-write would first save into its target what
+ * is overwritten, and wait for the readers of that, of whom we may be one.
  */
 #include "io-internal.h"
 
-/* Follow @offset of @node through drivers that shift it at most. */
+static bool leads_to_file(const BlockNode *dst)
+{
+    while (dst->drv->co_copy_range && !dst->drv->is_protocol) {
+        dst = dst->file->node;
+    }
+    return dst->drv->co_copy_range != NULL;
+}
+
+/* Follow @offset of @node, which is held, through drivers that shift it at most. What tracks its
+ * requests below that would have to be held as well. */
 static int coroutine_fn find_source(BlockNode **node, int64_t *offset, int64_t bytes)
 {
     while (!(*node)->drv->is_protocol && !(*node)->drv->co_copy_range_from) {
@@ -28,6 +42,9 @@ static int coroutine_fn find_source(BlockNode **node, int64_t *offset, int64_t b
             *node = st.file;
             *offset = st.map;
         } else {
+            return -ENOTSUP;
+        }
+        if ((*node)->track_requests) {
             return -ENOTSUP;
         }
     }
@@ -88,7 +105,7 @@ int coroutine_fn node_co_copy_range(BlockNode *src, int64_t src_offset, BlockChi
     if (!io_range_is_sane(src_offset, bytes) || src_offset + bytes > node_length(src)) {
         return -EIO;
     }
-    if (!dst->drv->co_copy_range || bytes > io_max_transfer(dst) ||
+    if (!leads_to_file(dst) || bytes > io_max_transfer(dst) ||
         !io_is_aligned(dst, dst_offset, bytes) || !io_is_aligned(src, src_offset, bytes)) {
         return -ENOTSUP;
     }

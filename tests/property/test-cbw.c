@@ -366,3 +366,50 @@ prop_cbw(Choices *c)
 }
 
 PROPERTY("/cbw/the-snapshot-stands", prop_cbw)
+
+/*
+ * A copy by the system from the snapshot to above the filter: what the filter does before the
+ * write would wait for readers of the snapshot, and so for the copy itself. Nor may the snapshot
+ * be copied from without its knowledge.
+ */
+static void coroutine_fn
+test_offload_leaves_the_filter_alone(void)
+{
+    Memdisk *from = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    Memdisk *to = world_co_make_overlay("target-file", LENGTH);
+    Memdisk *other = memdisk_new(&(MemdiskOptions){.length = LENGTH});
+    BlockNode *nodes[] = {
+        memdisk_open(from, "source", NULL, NULL),
+        memdisk_open(to, "target-file", NULL, NULL),
+        memdisk_open(other, "other", NULL, NULL),
+        world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"target\",\"file\":\"target-file\","
+                      "\"backing\":\"source\"}"),
+        world_co_open("{\"driver\":\"raw\",\"node-name\":\"above-filter\",\"file\":{"
+                      "\"driver\":\"copy-before-write\",\"file\":\"source\","
+                      "\"target\":\"target\"}}"),
+        world_co_open("{\"driver\":\"raw\",\"node-name\":\"above-target\",\"file\":\"target\"}"),
+    };
+    const Perm perm = PERM_CONSISTENT_READ | PERM_WRITE;
+    BlockBackend *plain = make_user(nodes[2], perm), *snapshot = make_user(nodes[3], perm);
+    BlockBackend *guest = make_user(nodes[4], perm), *reader = make_user(nodes[5], perm);
+
+    g_assert_cmpint(backend_co_pwrite_zeroes(snapshot, 0, LENGTH, 0), ==, 0);
+    g_assert_cmpint(child_co_copy_range(backend_root(snapshot), 0, backend_root(plain), 0, LENGTH,
+                                        0), ==, 0);
+    g_assert_cmpint(child_co_copy_range(backend_root(snapshot), 0, backend_root(guest), 0, LENGTH,
+                                        0), ==, -ENOTSUP);
+    g_assert_cmpint(child_co_copy_range(backend_root(reader), 0, backend_root(plain), 0, LENGTH,
+                                        0), ==, -ENOTSUP);
+    backend_co_free(plain);
+    backend_co_free(snapshot);
+    backend_co_free(guest);
+    backend_co_free(reader);
+    for (size_t i = G_N_ELEMENTS(nodes); i > 0; i--) {
+        node_co_unref(nodes[i - 1]);
+    }
+    memdisk_free(from);
+    memdisk_free(to);
+    memdisk_free(other);
+}
+
+VTEST("/cbw/offload", test_offload_leaves_the_filter_alone)
