@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* machine: a name, a flag that stop and cont turn, and the cause of the end. */
+/* machine: a name, a state that stop and cont turn, and the cause of the end. */
 #include "monitor/machine.h"
 
 #include <glib.h>
@@ -9,6 +9,7 @@
 
 static struct Machine {
     char *name;
+    bool prelaunch; /* stopped, and has never run */
     bool stopped;
     ShutdownCause cause;
     CoQueue waiting; /* for a cause */
@@ -30,11 +31,27 @@ machine_set_running(bool running)
         return;
     }
     machine.stopped = !running;
+    machine.prelaunch = false;
     if (running) {
         event_emit_resume();
     } else {
         event_emit_stop();
     }
+}
+
+void
+machine_wait_for_cont(void)
+{
+    machine.stopped = machine.prelaunch = true;
+}
+
+RunState
+machine_run_state(void)
+{
+    if (machine.prelaunch) {
+        return RUN_STATE_PRELAUNCH;
+    }
+    return machine.stopped ? RUN_STATE_PAUSED : RUN_STATE_RUNNING;
 }
 
 void

@@ -83,7 +83,7 @@ qmp_query_status(GError **errp)
     StatusInfo *info = g_new0(StatusInfo, 1);
 
     info->running = machine_is_running();
-    info->status = info->running ? RUN_STATE_RUNNING : RUN_STATE_PAUSED;
+    info->status = machine_run_state();
     return info;
 }
 

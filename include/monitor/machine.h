@@ -20,6 +20,10 @@ bool machine_is_running(void);
 /** machine_set_running() - emits STOP or RESUME if that is a change */
 void machine_set_running(bool running);
 
+/** machine_wait_for_cont() - at the start: it does not run until it is told to. No event. */
+void machine_wait_for_cont(void);
+RunState machine_run_state(void);
+
 /** machine_set_name() - copied */
 void machine_set_name(const char *name);
 const char *machine_name(void); /* NULL: none */

@@ -579,7 +579,8 @@ LISTED = [
         {'exec-oob': 'query-status'}, {'exec-oob': 'nope'}, {'exec-oob': 7},
         {'exec-oob': 'query-yank', 'execute': 'query-yank'}]),
     ('status', 'sys', [
-        c('query-status'), c('cont'), c('query-status'), c('stop'), c('query-status'),
+        c('query-status'), c('stop'), c('query-status'), c('cont'), c('query-status'), c('stop'),
+        c('query-status'),
         c('query-name'), c('query-xen-replication-status'),
         c('xen-set-replication', enable=True, primary=False),
         c('xen-set-replication', enable=True, primary=True),
@@ -743,7 +744,6 @@ EXCUSES = [
     Excuse('events .*blockdev-backup', 'running', 'QEMU drains, and so pauses, to insert a filter'),
     Excuse('query-named-block-nodes', 'copy-before-write|mirror_top|quorum',
            'names of internal nodes, options of quorum in its json: name'),
-    Excuse('query-status', '"running"', 'paused, not prelaunch, before the first cont'),
     Excuse('"command-line": "info"', 'info block', 'what there is to ask for'),
     Excuse('command-line": "info block -n', 'null-co|raw', 'the order of nodes'),
     Excuse('command-line": "drive_add', 'Could not open .foo|is missing|Invalid device id',

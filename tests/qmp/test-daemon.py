@@ -134,7 +134,7 @@ class Options(unittest.TestCase):
                 self.assertEqual({b['device'] for b in client.cmd('query-block')},
                                  {'parent0', 'colo-disk0', 'plain'})
                 self.assertEqual(client.cmd('query-name'), {'name': 'vm'})
-                self.assertEqual(client.cmd('query-status')['status'], 'paused')
+                self.assertEqual(client.cmd('query-status')['status'], 'prelaunch')
                 client.close()
 
 

@@ -148,7 +148,7 @@ apply_object(const char *arg, GError **errp)
 bool coroutine_fn
 apply_stopped(const char *arg, GError **errp)
 {
-    machine_set_running(false);
+    machine_wait_for_cont();
     return true;
 }
 
