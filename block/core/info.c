@@ -407,7 +407,7 @@ static json_t *perm_list(Perm perms)
     static const char *const names[] = {"consistent-read", "write", "write-unchanged", "resize"};
     json_t *list = json_array();
 
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+    for (size_t i = G_N_ELEMENTS(names); i-- > 0;) { /* in QEMU's order */
         if (perms & (1u << i)) {
             json_array_append_new(list, json_string(names[i]));
         }
@@ -434,9 +434,31 @@ add_vertex(json_t *nodes, GHashTable *ids, const void *what, const char *type, c
         nodes, json_pack("{s:I, s:s, s:s}", "id", id_of(ids, what), "type", type, "name", name));
 }
 
+/* All backends of a job are one vertex. */
+static bool is_of_job(const BlockBackend *be)
+{
+    return be->ops && be->ops->job_id;
+}
+
+static const void *vertex_of(const BlockBackend *be)
+{
+    return is_of_job(be) ? be->opaque : be;
+}
+
+static void add_user(json_t *nodes, GHashTable *ids, BlockBackend *be)
+{
+    if (!is_of_job(be)) {
+        g_autofree char *name = be->name ? g_strdup(be->name) : backend_describe(be);
+
+        add_vertex(nodes, ids, be, "block-backend", name);
+    } else if (!g_hash_table_contains(ids, be->opaque)) {
+        add_vertex(nodes, ids, be->opaque, "block-job", be->ops->job_id(be->opaque));
+    }
+}
+
 static void add_edge(json_t *edges, GHashTable *ids, const BlockChild *c)
 {
-    const void *parent = c->parent ? (const void *)c->parent : c->parent_backend;
+    const void *parent = c->parent ? (const void *)c->parent : vertex_of(c->parent_backend);
 
     json_array_append_new(edges, json_pack("{s:I, s:I, s:s, s:o, s:o}", "parent",
                                            id_of(ids, parent), "child", id_of(ids, c->node), "name",
@@ -450,9 +472,7 @@ json_t *info_graph_edges(void)
     json_t *nodes = json_array(), *edges = json_array();
 
     for (BlockBackend *be = backend_first(); be; be = backend_next(be)) {
-        g_autofree char *name = be->name ? g_strdup(be->name) : backend_describe(be);
-
-        add_vertex(nodes, ids, be, "block-backend", name);
+        add_user(nodes, ids, be);
         if (be->root) {
             add_edge(edges, ids, be->root);
         }

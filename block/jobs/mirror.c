@@ -502,8 +502,17 @@ mirror_describe(void *opaque)
     return g_strdup_printf("block job '%s'", m->job->id ? m->job->id : "(internal)");
 }
 
+static const char *
+mirror_job_id(void *opaque)
+{
+    Mirror *m = opaque;
+
+    return m->job->id ? m->job->id : "";
+}
+
 static const BackendOps mirror_backend_ops = {
     .describe = mirror_describe,
+    .job_id = mirror_job_id,
     .drained_begin = mirror_drained_begin,
     .drained_end = mirror_drained_end,
 };

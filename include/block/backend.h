@@ -20,6 +20,7 @@
 /* What a user wants to hear. All plain functions, all optional. */
 typedef struct BackendOps {
     char *(*describe)(void *opaque);      /* for messages: "block device 'x'", "export 'e0'" */
+    const char *(*job_id)(void *opaque);  /* of a job, which may have several backends; or "" */
     void (*drained_begin)(void *opaque);  /* stop making requests (hint: the gate holds anyway) */
     void (*drained_end)(void *opaque);
     void (*resized)(void *opaque);        /* node_length() has changed */

@@ -149,6 +149,18 @@ class Block(unittest.TestCase):
         stats = self.c.cmd('query-blockstats', query_nodes=True)
         self.assertEqual({s['node-name'] for s in stats}, {'n0', 'r0'})
 
+    def test_graph_of_a_job(self):
+        self.add('src')
+        self.add('dst')
+        self.c.cmd('blockdev-mirror', job_id='j', device='src', target='dst', sync='none')
+        graph = self.c.cmd('x-debug-query-block-graph')
+        ids = {n['name']: n['id'] for n in graph['nodes']}
+        self.assertEqual([n['name'] for n in graph['nodes'] if n['type'] != 'block-driver'], ['j'])
+        edges = {e['child']: e for e in graph['edges'] if e['parent'] == ids['j']}
+        self.assertEqual(set(edges), {ids['src'], ids['dst']})
+        self.assertEqual(edges[ids['dst']]['shared-perm'], ['write-unchanged', 'write'])
+        self.c.cmd('job-cancel', id='j')
+
     def histograms(self):
         stats = self.c.cmd('query-blockstats')[0]['stats']
         return {k.split('_latency_')[0]: stats[k] for k in stats if 'histogram' in k}
