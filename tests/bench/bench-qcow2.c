@@ -206,6 +206,7 @@ static void coroutine_fn measure_writeback_empty(const char *path)
 
     create(path, 1 * TiB);
     i = open_image(path, false);
+    load("writeback/fresh-first-random-write/depth1", &i, random, 256, 1);
     load("writeback/fresh-random-write/depth1", &i, random, 4096, 1);
     for (int round = 0; round < 2; round++) {
         load("writeback/random-allocating-write/depth32", &i, random, 131072, 32);
