@@ -54,11 +54,6 @@ class Failover(Resync):
         self.on_disk(stand, self.views)
         self.promote()
 
-    def kill_lead(self):
-        self.local_fault = True  # nobody minds what its guests see
-        self.end_side(self.lead)
-        self.stop_guests()
-
     def take_over(self):
         self.cmd(self.stand, 'xen-set-replication', enable=False, primary=False, failover=True)
 
@@ -187,17 +182,6 @@ class Failover(Resync):
             self.until('T: the error', lambda: self.latched(self.lead))
             self.remove_copy()
         self.renew()
-
-    def start_lead_again(self):
-        """On the disks that it has left: what was acknowledged is there."""
-        old = self.lead
-        for model, image in zip(self.models, old.disks):
-            if image.fmt == 'qcow2':    # what nobody has flushed may be gone
-                model.content, model.doubts = bytearray(image.content()), []
-        self.lead = self.primary(old.disks)
-        self.lead.small = old.small
-        self.local_fault = False
-        self.start_guests()
 
     def restart_lead(self):
         """kill -9 of the leader, and no failover: it starts again, and gets a new copy."""

@@ -137,3 +137,21 @@ class Pair(Rules):
         self.stop_guests()
         self.check_view('at the end')
         self.quit_side(self.stand)
+
+    # --- a leader that dies ---
+
+    def kill_lead(self):
+        self.local_fault = True  # nobody minds what its guests see
+        self.end_side(self.lead)
+        self.stop_guests()
+
+    def start_lead_again(self):
+        """On the disks that it has left: what was acknowledged is there."""
+        old = self.lead
+        for model, image in zip(self.models, old.disks):
+            if image.fmt == 'qcow2':    # what nobody has flushed may be gone
+                model.content, model.doubts = bytearray(image.content()), []
+        self.lead = self.primary(old.disks)
+        self.lead.small = old.small
+        self.local_fault = False
+        self.start_guests()

@@ -56,7 +56,8 @@ class Resync(Faults):
 
     def spoil_resync(self):
         stand = self.stand
-        how = self.random.choice(('kill', 'cut', 'server_stop', 'force', 'silent', 'negotiation'))
+        how = self.random.choice(('kill', 'restart', 'cut', 'server_stop', 'force', 'silent',
+                                  'negotiation'))
         self.note(f'resync spoiled: {how}')
         if how == 'negotiation':
             self.spoil_link()
@@ -75,6 +76,9 @@ class Resync(Faults):
                 stand.relay.cut()
         elif how == 'server_stop':
             self.cmd(stand, 'nbd-server-stop')
+        elif how == 'restart':
+            self.kill_lead()
+            self.start_lead_again()
         elif how == 'kill':
             stand.host.process.kill()
             stand.host.process.wait()
