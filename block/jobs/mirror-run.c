@@ -180,13 +180,13 @@ mirror_job_soft_cancel(Job *job)
     return true;
 }
 
-/* Copies that wait for a silent peer fail. */
+/* Copies that wait for a silent peer fail. A base is what the guest reads: it keeps its peer. */
 void
 mirror_job_cancelled(Job *job)
 {
     Mirror *m = mirror_of(job);
 
-    if (m->onto) { /* it may be at its end already */
+    if (m->onto && !m->target_is_base) { /* it may be at its end already */
         node_cancel_in_flight(m->onto);
     }
 }

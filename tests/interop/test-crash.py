@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -199,6 +200,23 @@ class Crash(Replicated):
                 self.disk.go.set()
                 self.assertEqual(going.result(), 0)
                 self.chain_is_the_view('chain after quit in a merge')
+
+    def test_a_cancelled_merge_leaves_the_disk_connected(self):
+        """With nobody there who flushes, quit gives the merge up; the rest still needs the disk."""
+        self.disks()
+        s = self.in_epoch()
+        self.prompt(s, 'nbd-server-stop')
+        self.disk.hold_after(4)
+        self.start_failover(s)
+        self.assertTrue(self.disk.held.wait(20))
+        self.prompt(s, 'quit')
+        time.sleep(.4)  # if this is too short nothing is proved, but nothing fails
+        self.disk.left = None
+        self.disk.go.set()
+        self.assertEqual(s.process.wait(20), 0)
+        s.qmp.close()
+        self.assertEqual(s.log_text(), '')
+        self.chain_is_the_view('chain after a merge that was given up')
 
     def test_what_cannot_be_kept_is_told(self):
         self.disks()
