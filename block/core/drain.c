@@ -246,6 +246,15 @@ void node_cancel_in_flight(BlockNode *node)
     cancel_below(node, graph_walk_begin());
 }
 
+void node_cancel_silent(void)
+{
+    for (BlockNode *n = node_next_with_peer(NULL); n; n = node_next_with_peer(n)) {
+        if (n->drv->peer_is_silent(n)) {
+            n->drv->cancel_in_flight(n);
+        }
+    }
+}
+
 BlockNode *node_next_with_peer(BlockNode *node)
 {
     node = node ? node->p->next : node_first_any();

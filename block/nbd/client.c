@@ -42,6 +42,9 @@ struct NbdClient {
     int break_err;      /* why the last link broke */
     int64_t pause_ns;   /* before the next attempt */
     bool proven;        /* the link has answered a request */
+    uint64_t answers;   /* to requests, of all links */
+    uint64_t heard;     /* of these, when nbd_client_is_silent() was asked last */
+    bool waited;        /* there were calls then */
 
     /* An attempt under way. */
     StreamCancel cancel;
@@ -384,6 +387,16 @@ void nbd_client_give_up(NbdClient *c)
     }
 }
 
+bool nbd_client_is_silent(NbdClient *c)
+{
+    bool waits = c->calls > 0;
+    bool silent = waits && c->waited && c->heard == c->answers;
+
+    c->waited = waits;
+    c->heard = c->answers;
+    return silent;
+}
+
 void nbd_client_stop_waiting(NbdClient *c)
 {
     if (c->state == NBD_CLIENT_WAIT && c->calls > 0) {
@@ -420,6 +433,7 @@ static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call, unsigne
         (void)nbd_link_co_call(c->link, call);
         if (!call->link_failed) {
             c->proven = true;
+            c->answers++;
             return call->ret;
         }
     }

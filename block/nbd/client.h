@@ -59,6 +59,9 @@ void coroutine_fn nbd_client_co_close(NbdClient *c);
 int coroutine_fn nbd_client_co_call(NbdClient *c, NbdCall *call);
 int coroutine_fn nbd_client_co_flush(NbdClient *c);
 
+/** nbd_client_is_silent() - has a request waited, and none been answered, since this was asked
+ * last? Plain. */
+bool nbd_client_is_silent(NbdClient *c);
 /** nbd_client_give_up() - requests in flight and in WAIT fail now. Plain. */
 void nbd_client_give_up(NbdClient *c);
 

@@ -318,6 +318,14 @@ static void nbd_cancel_in_flight(BlockNode *node)
     }
 }
 
+/* Who has not opened yet has had an answer to nothing. */
+static bool nbd_peer_is_silent(BlockNode *node)
+{
+    NbdState *s = node->state;
+
+    return !s->client || nbd_client_is_silent(s->client);
+}
+
 /* --- for other parts --- */
 
 bool nbd_client_is(const BlockNode *node)
@@ -364,6 +372,7 @@ const BlockDriver driver_nbd = {
     .co_flush = nbd_co_flush,
     .co_block_status = nbd_co_block_status,
     .cancel_in_flight = nbd_cancel_in_flight,
+    .peer_is_silent = nbd_peer_is_silent,
     .cancel_lost = nbd_client_fail_waiting,
     .refresh_limits = nbd_refresh_limits,
 };

@@ -102,6 +102,9 @@ struct BlockDriver {
 
     /* Let requests that wait for a peer fail now. Plain; also while requests are in flight. */
     void (*cancel_in_flight)(BlockNode *node);
+    /* Who has this one has that one: has something waited, and the peer answered nothing, since
+     * this was asked last? Plain. */
+    bool (*peer_is_silent)(BlockNode *node);
     /* The same for those that wait until a lost peer comes back: a drain waits for them. Who has
      * such requests calls drain_progress() when they begin to wait. */
     void (*cancel_lost)(BlockNode *node);

@@ -167,6 +167,9 @@ void node_track_requests(BlockNode *node, bool on);
 /** node_cancel_in_flight() - requests that wait for a peer at or below @node fail now, so that a
  * drain need not wait for a silent one */
 void node_cancel_in_flight(BlockNode *node);
+/** node_cancel_silent() - the same on every node whose peer has answered nothing since the last
+ * call although something waited for it; the first call only begins the wait */
+void node_cancel_silent(void);
 /** node_next_with_peer() - the one after @node (NULL: the first) that may wait for a peer, in order
  * of creation; those that are being opened too, on which node_cancel_in_flight() works as well */
 BlockNode *node_next_with_peer(BlockNode *node);

@@ -218,6 +218,23 @@ class Crash(Replicated):
         self.assertEqual(s.log_text(), '')
         self.chain_is_the_view('chain after a merge that was given up')
 
+    def test_a_slow_disk_gets_all_of_it(self):
+        """The end has patience with who answers, however long it takes altogether."""
+        self.disks()
+        s = self.in_epoch()
+        self.failing_disk(0)
+        self.start_failover(s)
+        self.wait_stage(s, 'failover-failed')
+
+        def slow(*_):
+            time.sleep(.1)
+            return 0
+        self.hidden.fail = self.active.fail = slow
+        begin = time.monotonic()
+        self.assertEqual(s.quit(60), 0)
+        self.assertGreater(time.monotonic() - begin, 2.5)
+        self.chain_is_the_view('chain after a slow end')
+
     def test_what_cannot_be_kept_is_told(self):
         self.disks()
         s = self.in_epoch()

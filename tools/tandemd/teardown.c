@@ -13,18 +13,17 @@
 #include "qapi/events.h"
 #include "tandemd.h"
 
-#define PATIENCE_NS  (2 * NS_PER_S)  /* for peers to answer what is in flight */
+#define PATIENCE_NS  (2 * NS_PER_S)  /* for peers to answer something of what is in flight */
 #define COMMANDS_NS  (10 * NS_PER_S) /* for commands that wait for something else */
 
 static LoopTimer impatience;
 
-/* Fail what waits for a peer; again and again, for there may be more. */
+/* Fail what waits for a silent peer; again and again, for there may be more. A peer that answers is
+ * needed: what is closed may have much to write. */
 static void
 lose_patience(void *opaque)
 {
-    for (BlockNode *n = node_next_with_peer(NULL); n; n = node_next_with_peer(n)) {
-        node_cancel_in_flight(n);
-    }
+    node_cancel_silent();
     timer_arm(&impatience, loop_now_ns() + PATIENCE_NS);
 }
 
