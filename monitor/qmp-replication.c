@@ -7,6 +7,7 @@
  */
 #include "block/replication.h"
 #include "qapi/commands.h"
+#include "qapi/events.h"
 #include "util/error.h"
 
 ReplicationInfoArray *coroutine_fn
@@ -72,38 +73,50 @@ qmp_xen_colo_do_checkpoint(GError **errp)
     return replication_co_checkpoint_all(NULL, errp);
 }
 
+/* The side given up by the last lost heartbeat. */
+static COLOMode colo_left;
+
 COLOStatus *coroutine_fn
 qmp_query_colo_status(GError **errp)
 {
     COLOStatus *status = g_new0(COLOStatus, 1);
 
     status->mode = COLO_MODE_NONE;
-    status->last_mode = COLO_MODE_NONE;
-    status->reason = COLO_EXIT_REASON_NONE;
+    status->last_mode = colo_left;
+    status->reason = colo_left == COLO_MODE_NONE ? COLO_EXIT_REASON_NONE : COLO_EXIT_REASON_REQUEST;
     return status;
 }
 
-/* Does a disk of this process run, or has its failover failed? */
-static bool
-is_replicating(void)
+/* The side of a disk of this process that runs, or whose failover has failed. */
+static COLOMode
+replicating_as(void)
 {
     g_autoptr(ReplicationInfoArray) all = replication_query();
 
     for (size_t i = 0; i < all->n; i++) {
-        ReplicationStage stage = all->items[i]->stage;
+        const ReplicationInfo *disk = all->items[i];
 
-        if (stage == REPLICATION_STAGE_RUNNING || stage == REPLICATION_STAGE_FAILOVER_FAILED) {
-            return true;
+        if (disk->stage == REPLICATION_STAGE_RUNNING ||
+            disk->stage == REPLICATION_STAGE_FAILOVER_FAILED) {
+            return disk->mode == REPLICATION_MODE_PRIMARY ? COLO_MODE_PRIMARY
+                                                          : COLO_MODE_SECONDARY;
         }
     }
-    return false;
+    return COLO_MODE_NONE;
 }
 
 bool coroutine_fn
 qmp_x_colo_lost_heartbeat(GError **errp)
 {
-    if (!is_replicating()) {
+    ColoExitEvent left = {.mode = replicating_as(), .reason = COLO_EXIT_REASON_REQUEST};
+
+    if (left.mode == COLO_MODE_NONE) {
         return fail(errp, "Not in COLO state: no replication is running");
     }
-    return replication_co_stop_all(NULL, true, errp);
+    if (!replication_co_stop_all(NULL, true, errp)) {
+        return false;
+    }
+    colo_left = left.mode;
+    event_emit_colo_exit(&left);
+    return true;
 }

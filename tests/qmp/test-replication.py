@@ -91,6 +91,9 @@ class Replication(unittest.TestCase):
         self.pri.proc.wait()
         self.s.cmd('nbd-server-stop')
         self.s.cmd('x-colo-lost-heartbeat')
+        self.s.wait_event('COLO_EXIT', mode='secondary', reason='request')
+        self.assertEqual(self.s.cmd('query-colo-status'),
+                         {'mode': 'none', 'last-mode': 'secondary', 'reason': 'request'})
         self.s.wait_event('REPLICATION_STAGE_CHANGE', stage='done')
         self.assertEqual(self.s.cmd('query-xen-replication-status'), {'error': False})
         self.io(self.s, 'read -P 1 0 64k')
