@@ -79,14 +79,18 @@ failover_co_start_merge(Replication *r, GError **errp)
 bool coroutine_fn
 failover_co_begin(Replication *r, GError **errp)
 {
+    BlockNode *disk = node_ref(r->disk);
     bool ok;
 
     node_fence(r->disk, EPERM, r->node, r->hidden); /* F1 */
     drain_co_begin(r->node); /* F4: no flush between the stage and the merge's filter */
     stage_move(r, REPLICATION_STAGE_FAILOVER, "failover");   /* F2 */
     latch_clear(r);
+    drain_co_begin(disk); /* here and not with the graph locked: a write may hang on the disk */
     secondary_co_unprotect(r);
     ok = failover_co_start_merge(r, errp);
+    drain_end(disk);
     drain_end(r->node);
+    node_co_unref(disk);
     return ok;
 }

@@ -4,7 +4,8 @@
  *
  * A group operation drains every disk of the group first, so that the epochs
  * of all disks change at one moment between requests, whatever is written
- * meanwhile. One group operation runs at a time.
+ * meanwhile. One operation at a time has a disk; groups that share none do not
+ * wait for each other, for a disk may hang.
  */
 #include <inttypes.h>
 
@@ -13,7 +14,6 @@
 #include "util/sync.h"
 
 static Replication *instances; /* newest first */
-static CoMutex group_lock;     /* held through a group operation: they must not interleave */
 
 void
 replication_register(Replication *r)
@@ -60,10 +60,23 @@ members_of(const char *group)
     return m;
 }
 
+/* Always in the order of the list, so that two operations never wait for each other. */
+static Members coroutine_fn
+members_co_lock(const char *group)
+{
+    Members m = members_of(group);
+
+    for (size_t i = 0; i < m.n; i++) {
+        co_mutex_lock(&m.v[i]->operation);
+    }
+    return m;
+}
+
 static void coroutine_fn
-members_co_release(Members m)
+members_co_unlock(Members m)
 {
     for (size_t i = 0; i < m.n; i++) {
+        co_mutex_unlock(&m.v[i]->operation);
         node_co_unref(m.v[i]->node);
     }
     g_free(m.v);
@@ -186,8 +199,7 @@ members_co_prepare_start(Members m, ReplicationMode mode, GError **errp)
 bool coroutine_fn
 replication_co_start_all(const char *group, ReplicationMode mode, GError **errp)
 {
-    CO_LOCK_GUARD(&group_lock);
-    Members m = members_of(group);
+    Members m = members_co_lock(group);
     DrainedNodes d;
     bool ok = members_check_group(m, group, errp);
 
@@ -206,7 +218,7 @@ replication_co_start_all(const char *group, ReplicationMode mode, GError **errp)
         }
         members_co_undrain(d);
     }
-    members_co_release(m);
+    members_co_unlock(m);
     return ok;
 }
 
@@ -245,8 +257,7 @@ commit_checkpoint(Replication *r)
 bool coroutine_fn
 replication_co_checkpoint_all(const char *group, GError **errp)
 {
-    CO_LOCK_GUARD(&group_lock);
-    Members m = members_of(group);
+    Members m = members_co_lock(group);
     bool ok = members_check_group(m, group, errp) && members_check_checkpoint(m, errp);
 
     if (ok) {
@@ -259,7 +270,7 @@ replication_co_checkpoint_all(const char *group, GError **errp)
         }
         members_co_undrain(d);
     }
-    members_co_release(m);
+    members_co_unlock(m);
     return ok;
 }
 
@@ -305,18 +316,52 @@ instance_co_stop(Replication *r, bool failover, GError **errp)
     return failover ? failover_co_begin(r, errp) : secondary_co_stop(r, errp);
 }
 
+typedef struct Stop {
+    Replication *r;
+    bool failover, ok;
+    GError *err;
+} Stop;
+
+static int coroutine_fn
+stop_co_entry(void *opaque)
+{
+    Stop *s = opaque;
+
+    s->ok = instance_co_stop(s->r, s->failover, &s->err);
+    return 0;
+}
+
+/* All at once: one whose disk hangs keeps none of the others. The first error is the one told. */
+static bool coroutine_fn
+members_co_stop(Members m, bool failover, GError **errp)
+{
+    g_autofree Stop *stops = g_new0(Stop, m.n);
+    CoGroup running = {0};
+    bool ok = true;
+
+    for (size_t i = 0; i < m.n; i++) {
+        stops[i] = (Stop){.r = m.v[i], .failover = failover};
+        co_group_spawn(&running, stop_co_entry, &stops[i]);
+    }
+    (void)co_group_wait(&running); /* each has its own error */
+    for (size_t i = 0; i < m.n; i++) {
+        if (!stops[i].ok && ok) {
+            g_propagate_error(errp, stops[i].err);
+        } else {
+            g_clear_error(&stops[i].err);
+        }
+        ok &= stops[i].ok;
+    }
+    return ok;
+}
+
 bool coroutine_fn
 replication_co_stop_all(const char *group, bool failover, GError **errp)
 {
-    CO_LOCK_GUARD(&group_lock);
-    Members m = members_of(group);
-    bool ok = members_check_group(m, group, errp);
+    Members m = members_co_lock(group);
+    bool ok = members_check_group(m, group, errp) && members_co_stop(m, failover, errp);
 
-    for (size_t i = 0; i < m.n && m.v; i++) {
-        /* Every disk is stopped; the first error is the one told. */
-        ok &= instance_co_stop(m.v[i], failover, ok ? errp : NULL);
-    }
-    members_co_release(m);
+    members_co_unlock(m);
     return ok;
 }
 

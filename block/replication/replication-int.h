@@ -8,6 +8,7 @@
 #include "block/driver.h"
 #include "block/job.h"
 #include "block/replication.h"
+#include "util/sync.h"
 
 #define REPLICATION_DEFAULT_GROUP ""
 
@@ -31,6 +32,7 @@ struct Replication {
     uint64_t epoch;      /* checkpoints since the start, counting the start */
     ReplicationLatch latch;
     Replication *next;   /* newest first */
+    CoMutex operation;   /* held through an operation on our group: they must not interleave */
     BlockNode *link;     /* primary: the NBD client whose link we listen to; counted; or NULL */
 
     /* Secondary, from a successful start to the end of failover or stop. Counted references. */

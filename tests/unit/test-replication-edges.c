@@ -379,6 +379,53 @@ test_copy_fails_in_failover(void)
     world_co_free(w);
 }
 
+static int coroutine_fn
+failover_co_entry(void *opaque)
+{
+    return replication_co_stop_all(opaque, true, NULL) ? 0 : -EIO;
+}
+
+/* A disk that hangs with a write of the old primary: the others of its group are taken over, and
+ * other groups do not notice. */
+static void coroutine_fn
+test_one_disk_hangs(void)
+{
+    ReplWorld *a = world_co_new_in("g", "a", LENGTH, 0x11);
+    ReplWorld *b = world_co_new_in("g", "b", LENGTH, 0x11);
+    ReplWorld *other = world_co_new("o", LENGTH, 0x11);
+    ReplWorld *all[] = {a, b, other};
+    CoGroup g = {0};
+
+    g_assert_true(replication_co_start_all(NULL, REPLICATION_MODE_SECONDARY, NULL));
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        world_co_top_write(all[i], 4096, 4096, 0x22);
+    }
+    memdisk_stall(b->disk, true);
+    co_group_spawn(&g, write_co_entry, b->peer);
+    while (memdisk_stalled(b->disk) == 0) {
+        co_reschedule();
+    }
+    co_group_spawn(&g, failover_co_entry, (void *)"g");
+    for (int i = 0; i < 1000 && world_stage(a) != REPLICATION_STAGE_DONE; i++) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    g_assert_cmpint(world_stage(a), ==, REPLICATION_STAGE_DONE);
+    g_assert_cmpint(world_stage(b), ==, REPLICATION_STAGE_FAILOVER);
+    world_co_checkpoint(other);
+    world_co_top_write(other, 0, 4096, 0x33);
+    g_assert_true(replication_co_stop_all("o", true, NULL));
+    world_co_wait_merged(other);
+
+    memdisk_stall(b->disk, false);
+    g_assert_cmpint(co_group_wait(&g), ==, 0);
+    world_co_wait_merged(b);
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        g_assert_cmpint(world_stage(all[i]), ==, REPLICATION_STAGE_DONE);
+        world_co_check(all[i]);
+        world_co_free(all[i]);
+    }
+}
+
 /* What failover has merged survives a power cut right behind it. */
 static void coroutine_fn
 durable_co_entry(void *opaque)
@@ -417,6 +464,7 @@ VTEST("/replication/start/wrong-mode", test_wrong_mode)
 VTEST("/replication/start/disk-errors", test_disk_errors)
 VTEST("/replication/start/no-job-on-top", test_no_job_on_top)
 VTEST("/replication/start/no-job-in-the-chain", test_no_job_in_the_chain)
+VTEST("/replication/meet/one-disk-hangs", test_one_disk_hangs)
 VTEST("/replication/meet/promoted-with-silent-peer", test_promoted_with_silent_peer)
 VTEST("/replication/meet/close-meets-operation", test_close_meets_operation)
 VTEST("/replication/meet/copy-fails-in-failover", test_copy_fails_in_failover)
