@@ -4,76 +4,56 @@
 
 static void coroutine_fn test_break_fails_at_once(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    int64_t now_ns = loop_now_ns();
-    Stream *old = srv;
+    int64_t now_ns;
+    Stream *old;
 
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    hear_request(0, NBD_CMD_READ, 0, 8);
-    stream_shutdown(srv);
-    g_assert_cmpint(call_end(r), ==, -EIO);
-    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_NOWAIT);
-    g_assert_cmpint(o.downs, ==, 1);
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    g_assert_cmpint(call_end(r), ==, -EIO);
+    open_structured((Opening){0});
+    now_ns = loop_now_ns();
+    old = wire;
+    ask(NBD_CMD_READ, 0, 8);
+    stream_shutdown(wire);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
+    g_assert_cmpint(nbd_client_state(client), ==, NBD_CLIENT_NOWAIT);
+    g_assert_cmpint(opening.downs, ==, 1);
+    call_start(&one, NBD_CMD_READ, 0, 8);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
     g_assert_cmpint(loop_now_ns(), ==, now_ns);
-    while (srv == old) {
-        co_queue_wait(&dialled); /* the first new attempt */
-    }
-    stream_close(old);
-    close_client(c);
+    await_redial(old);
+    close_client();
 }
 
 static void coroutine_fn test_idle_link_reports_its_end(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_structured(&o);
-    Stream *old = srv;
+    Stream *old;
 
-    stream_shutdown(srv);
-    while (o.downs == 0) {
+    open_structured((Opening){0});
+    old = wire;
+    stream_shutdown(wire);
+    while (opening.downs == 0) {
         co_sleep_ns(NS_PER_US); /* nobody asks anything */
     }
-    while (srv == old) {
-        co_queue_wait(&dialled);
-    }
-    stream_close(old);
+    await_redial(old);
     serve_handshake();
-    while (o.ups == 0) {
+    while (opening.ups == 0) {
         co_sleep_ns(NS_PER_US);
     }
-    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_CONNECTED);
-    close_client(c);
-}
-
-static void coroutine_fn reconnect(Stream *old)
-{
-    while (srv == old) {
-        co_queue_wait(&dialled);
-    }
-    stream_close(old);
-    serve_handshake();
+    g_assert_cmpint(nbd_client_state(client), ==, NBD_CLIENT_CONNECTED);
+    close_client();
 }
 
 static void coroutine_fn test_requests_wait_and_are_sent_again(void)
 {
-    Opening o = {.delay_ns = 5 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
-    call_start(r, c, NBD_CMD_TRIM, 0, 8);
-    hear_request(0, NBD_CMD_TRIM, 0, 8);
-    stream_shutdown(srv);
-    reconnect(srv);
-    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
-    answer(SIMPLE "00000000", cookie, "");
-    g_assert_cmpint(call_end(r), ==, 0);
-    g_assert_cmpint(o.downs, ==, 0); /* nobody above has noticed */
-    g_assert_cmpint(o.losses, ==, 0);
-    close_client(c);
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S});
+    ask(NBD_CMD_TRIM, 0, 8);
+    stream_shutdown(wire);
+    await_redial(wire);
+    serve_handshake();
+    hear_request(&one);
+    answer(&one, SIMPLE "00000000", "");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    g_assert_cmpint(opening.downs, ==, 0); /* nobody above has noticed */
+    g_assert_cmpint(opening.losses, ==, 0);
+    close_client();
 }
 
 static Stream *coroutine_fn dial_nobody(const StreamAddr *addr, void *opaque, GError **errp)
@@ -85,34 +65,33 @@ static Stream *coroutine_fn dial_nobody(const StreamAddr *addr, void *opaque, GE
 
 static void coroutine_fn test_delay_passes(void)
 {
-    Opening o = {.delay_ns = 5 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    int64_t start_ns = loop_now_ns();
-    unsigned before = dials;
+    int64_t start_ns;
+    unsigned before;
 
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S});
+    start_ns = loop_now_ns();
+    before = dials;
     nbd_client_set_dialer(dial_nobody, NULL);
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    hear_request(0, NBD_CMD_READ, 0, 8);
-    stream_shutdown(srv);
-    g_assert_cmpint(call_end(r), ==, -EIO);
+    ask(NBD_CMD_READ, 0, 8);
+    stream_shutdown(wire);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
     g_assert_cmpint(loop_now_ns() - start_ns, ==, 5 * NS_PER_S);
-    g_assert_cmpint(o.downs, ==, 1);
+    g_assert_cmpint(opening.downs, ==, 1);
     g_assert_cmpint(dials - before, ==, 3); /* at 0, 1 and 3 s */
     co_sleep_ns(100 * NS_PER_S);
     g_assert_cmpint(dials - before, ==, 10); /* 7, 15, 31, 47, 63, 79, 95 */
-    close_client(c);
+    close_client();
 }
 
 /* A server that agrees to everything and dies of each request. */
 static void coroutine_fn mayfly_entry(void *opaque)
 {
-    Stream *s = opaque, *keep = srv;
+    Stream *s = opaque, *keep = wire;
     uint8_t raw[NBD_REQUEST_BYTES];
 
-    srv = s;
+    wire = s;
     serve_handshake();
-    srv = keep;
+    wire = keep;
     (void)!stream_co_read_all(s, raw, sizeof(raw));
     stream_close(s);
 }
@@ -130,218 +109,192 @@ static Stream *coroutine_fn dial_mayfly(const StreamAddr *addr, void *opaque, GE
 
 static void coroutine_fn test_server_that_dies_of_a_request_is_given_up(void)
 {
-    Opening o = {.delay_ns = 10 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    int64_t start_ns = loop_now_ns();
-    unsigned before = dials;
+    int64_t start_ns;
+    unsigned before;
 
+    open_structured((Opening){.delay_ns = 10 * NS_PER_S});
+    start_ns = loop_now_ns();
+    before = dials;
     nbd_client_set_dialer(dial_mayfly, NULL);
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    hear_request(0, NBD_CMD_READ, 0, 8);
-    stream_shutdown(srv);
-    g_assert_cmpint(call_end(r), ==, -EIO);
+    ask(NBD_CMD_READ, 0, 8);
+    stream_shutdown(wire);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
     g_assert_cmpint(loop_now_ns() - start_ns, ==, 10 * NS_PER_S);
     g_assert_cmpint(dials - before, ==, 4); /* at 0, 1, 3 and 7 s */
-    close_client(c);
+    close_client();
 }
 
 static void coroutine_fn test_yank_fails_those_that_wait(void)
 {
-    Opening o = {.delay_ns = 1000 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    int64_t start_ns = loop_now_ns();
+    int64_t start_ns;
 
+    open_structured((Opening){.delay_ns = 1000 * NS_PER_S});
+    start_ns = loop_now_ns();
     nbd_client_set_dialer(dial_nobody, NULL);
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    hear_request(0, NBD_CMD_READ, 0, 8); /* and silence */
-    nbd_client_give_up(c);
-    g_assert_cmpint(call_end(r), ==, -EIO);
+    ask(NBD_CMD_READ, 0, 8); /* and silence */
+    nbd_client_give_up(client);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
     g_assert_cmpint(loop_now_ns(), ==, start_ns);
-    close_client(c);
+    close_client();
 }
 
 static void coroutine_fn test_close_does_not_wait_for_a_silent_server(void)
 {
-    Opening o = {.delay_ns = 1000 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    Stream *old = srv;
     int64_t start_ns;
 
-    stream_shutdown(srv);
-    while (srv == old) {
-        co_queue_wait(&dialled); /* the new server says nothing at all */
-    }
-    stream_close(old);
+    open_structured((Opening){.delay_ns = 1000 * NS_PER_S});
+    stream_shutdown(wire);
+    await_redial(wire); /* the new server says nothing at all */
     start_ns = loop_now_ns();
-    close_client(c);
+    close_client();
     g_assert_cmpint(loop_now_ns(), ==, start_ns);
 }
 
 static void coroutine_fn close_entry(void *opaque)
 {
-    Opening *o = opaque;
+    nbd_client_co_close(client);
+    opening.done = true;
+    co_queue_wake_all(&opening.over);
+}
 
-    nbd_client_co_close(o->client);
-    o->done = true;
-    co_queue_wake_all(&o->over);
+/* What the client asks by itself. */
+static void coroutine_fn hear_own(uint16_t type)
+{
+    one.call = (NbdCall){.type = type};
+    hear_request(&one);
 }
 
 /* A client that closes with a write that it has not flushed, and has said so. */
-static uint64_t coroutine_fn close_unflushed(Opening *o)
+static void coroutine_fn close_unflushed(Opening how)
 {
-    NbdClient *c = open_structured(o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
-    call_start(r, c, NBD_CMD_TRIM, 0, 8);
-    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
-    answer(SIMPLE "00000000", cookie, "");
-    g_assert_cmpint(call_end(r), ==, 0);
-    o->done = false;
-    co_spawn(close_entry, o);
-    return hear_request(0, NBD_CMD_FLUSH, 0, 0);
+    open_structured(how);
+    ask(NBD_CMD_TRIM, 0, 8);
+    answer(&one, SIMPLE "00000000", "");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    opening.done = false;
+    co_spawn(close_entry, NULL);
+    hear_own(NBD_CMD_FLUSH);
 }
 
-static void coroutine_fn end_of_close(Opening *o)
+static void coroutine_fn end_of_close(void)
 {
-    open_end(o);
-    stream_close(srv);
+    open_wait();
+    stream_close(wire);
     nbd_client_set_dialer(NULL, NULL);
 }
 
 static void coroutine_fn test_close_flushes_what_was_written(void)
 {
-    Opening o = {0};
-    uint64_t cookie = close_unflushed(&o);
-
+    close_unflushed((Opening){0});
     co_sleep_ns(NS_PER_S);
-    g_assert_false(o.done);
-    answer(SIMPLE "00000000", cookie, "");
-    hear_request(0, NBD_CMD_DISC, 0, 0); /* and nothing before that */
-    end_of_close(&o);
+    g_assert_false(opening.done);
+    answer(&one, SIMPLE "00000000", "");
+    hear_own(NBD_CMD_DISC); /* and nothing before that */
+    end_of_close();
 }
 
 static void coroutine_fn test_close_does_not_wait_for_a_flush_for_ever(void)
 {
-    Opening o = {.delay_ns = 1000 * NS_PER_S};
     int64_t start_ns;
 
-    close_unflushed(&o);
+    close_unflushed((Opening){.delay_ns = 1000 * NS_PER_S});
     start_ns = loop_now_ns();
-    end_of_close(&o);
+    end_of_close();
     g_assert_cmpint(loop_now_ns() - start_ns, ==, 5 * NS_PER_S);
 }
 
 static void coroutine_fn test_yank_and_cut_end_the_flush_of_a_close(void)
 {
     for (int cut = 0; cut < 2; cut++) {
-        Opening o = {.delay_ns = 1000 * NS_PER_S};
         int64_t start_ns;
 
-        close_unflushed(&o);
+        close_unflushed((Opening){.delay_ns = 1000 * NS_PER_S});
         start_ns = loop_now_ns();
         nbd_client_set_dialer(dial_nobody, NULL);
         if (cut) {
-            stream_shutdown(srv);
+            stream_shutdown(wire);
         } else {
-            nbd_client_give_up(o.client);
+            nbd_client_give_up(client);
         }
-        end_of_close(&o);
+        end_of_close();
         g_assert_cmpint(loop_now_ns(), ==, start_ns);
     }
 }
 
 static void coroutine_fn test_unflushed_writes_fail_the_next_flush(void)
 {
-    Opening o = {.delay_ns = 5 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
     Stream *old;
 
-    call_start(r, c, NBD_CMD_TRIM, 0, 8);
-    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
-    answer(SIMPLE "00000000", cookie, "");
-    g_assert_cmpint(call_end(r), ==, 0);
-    old = srv;
-    stream_shutdown(srv);
-    while (o.losses == 0) {
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S});
+    ask(NBD_CMD_TRIM, 0, 8);
+    answer(&one, SIMPLE "00000000", "");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    old = wire;
+    stream_shutdown(wire);
+    while (opening.losses == 0) {
         co_sleep_ns(NS_PER_US); /* told before anybody asks, and before the link comes back */
     }
-    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_WAIT);
-    reconnect(old);
-    call_start(r, c, NBD_CMD_FLUSH, 0, 0);
-    g_assert_cmpint(call_end(r), ==, -EIO); /* once */
-    call_start(r, c, NBD_CMD_FLUSH, 0, 0);
-    cookie = hear_request(0, NBD_CMD_FLUSH, 0, 0);
-    answer(SIMPLE "00000000", cookie, "");
-    g_assert_cmpint(call_end(r), ==, 0);
-    close_client(c);
+    g_assert_cmpint(nbd_client_state(client), ==, NBD_CLIENT_WAIT);
+    await_redial(old);
+    serve_handshake();
+    call_start(&one, NBD_CMD_FLUSH, 0, 0);
+    g_assert_cmpint(call_end(&one), ==, -EIO); /* once */
+    ask(NBD_CMD_FLUSH, 0, 0);
+    answer(&one, SIMPLE "00000000", "");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    close_client();
 }
 
 /* The answer and the end of the connection come in one piece. */
 static void coroutine_fn test_write_answered_with_the_last_breath_is_not_trusted(void)
 {
-    Opening o = {.delay_ns = 5 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-    Stream *old = srv;
+    Stream *old;
 
-    call_start(r, c, NBD_CMD_TRIM, 0, 8);
-    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
-    answer(SIMPLE "00000000", cookie, "");
-    stream_shutdown(srv);
-    g_assert_cmpint(call_end(r), ==, 0);
-    g_assert_cmpint(o.losses, ==, 1);
-    reconnect(old);
-    call_start(r, c, NBD_CMD_FLUSH, 0, 0);
-    g_assert_cmpint(call_end(r), ==, -EIO);
-    close_client(c);
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S});
+    old = wire;
+    ask(NBD_CMD_TRIM, 0, 8);
+    answer(&one, SIMPLE "00000000", "");
+    stream_shutdown(wire);
+    g_assert_cmpint(call_end(&one), ==, 0);
+    g_assert_cmpint(opening.losses, ==, 1);
+    await_redial(old);
+    serve_handshake();
+    call_start(&one, NBD_CMD_FLUSH, 0, 0);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
+    close_client();
 }
 
 static void coroutine_fn test_descriptor_is_used_once(void)
 {
-    Opening o = {.delay_ns = 5 * NS_PER_S, .is_fd = true};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    unsigned before = dials;
+    unsigned before;
 
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    hear_request(0, NBD_CMD_READ, 0, 8);
-    stream_shutdown(srv);
-    g_assert_cmpint(call_end(r), ==, -EIO);
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S, .is_fd = true});
+    before = dials;
+    ask(NBD_CMD_READ, 0, 8);
+    stream_shutdown(wire);
+    g_assert_cmpint(call_end(&one), ==, -EIO);
     co_sleep_ns(100 * NS_PER_S);
     g_assert_cmpuint(dials, ==, before);
-    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_QUIT);
-    close_client(c);
+    g_assert_cmpint(nbd_client_state(client), ==, NBD_CLIENT_QUIT);
+    close_client();
 }
 
 static void coroutine_fn come_back_as(const char *size_and_flags)
 {
-    Opening o = {.delay_ns = 5 * NS_PER_S};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
     g_autofree char *info =
         g_strdup_printf(REP "00000007 00000003 0000000c 0000 %s", size_and_flags);
-    Stream *old = srv;
 
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    hear_request(0, NBD_CMD_READ, 0, 8);
-    stream_shutdown(srv);
-    while (srv == old) {
-        co_queue_wait(&dialled);
-    }
-    stream_close(old);
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S});
+    ask(NBD_CMD_READ, 0, 8);
+    stream_shutdown(wire);
+    await_redial(wire);
     greet();
     agree_structured();
     agree_context();
-    hear(OPT "00000007 0000000b 00000003 'exp' 0001 0003");
+    hear_go();
     say(info);
     say(REP "00000007" ACK);
-    expect_quit(c, r);
+    expect_quit();
 }
 
 static void coroutine_fn test_another_disk_after_reconnect_is_refused(void)

@@ -4,108 +4,84 @@
 
 static void coroutine_fn test_plain_read(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_plain(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
+    open_plain((Opening){0});
+    ask(NBD_CMD_READ, 512, 4);
+    answer(&one, SIMPLE "00000000", "'abcd'");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    g_assert_cmpmem(one.buf, 4, "abcd", 4);
 
-    call_start(r, c, NBD_CMD_READ, 512, 4);
-    cookie = hear_request(0, NBD_CMD_READ, 512, 4);
-    answer(SIMPLE "00000000", cookie, "'abcd'");
-    g_assert_cmpint(call_end(r), ==, 0);
-    g_assert_cmpmem(r->buf, 4, "abcd", 4);
-
-    call_start(r, c, NBD_CMD_READ, 0, 4);
-    cookie = hear_request(0, NBD_CMD_READ, 0, 4);
-    answer(SIMPLE "00000005", cookie, "");
-    g_assert_cmpint(call_end(r), ==, -EIO);
-    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_CONNECTED);
-    close_client(c);
+    ask(NBD_CMD_READ, 0, 4);
+    answer(&one, SIMPLE "00000005", "");
+    g_assert_cmpint(call_end(&one), ==, -EIO);
+    g_assert_cmpint(nbd_client_state(client), ==, NBD_CLIENT_CONNECTED);
+    close_client();
 }
 
 static void coroutine_fn test_chunks_in_any_order(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
-    call_start(r, c, NBD_CMD_READ, 0x1000, 8);
-    cookie = hear_request(0, NBD_CMD_READ, 0x1000, 8);
-    answer(CHUNK "0000 0001", cookie, "0000000a 0000000000001006 'gh'");
-    answer(CHUNK "0000 0002", cookie, "0000000c 0000000000001002 00000004");
-    answer(CHUNK "0000 0001", cookie, "0000000a 0000000000001000 'ab'");
-    answer(CHUNK "0001 0000", cookie, "00000000");
-    g_assert_cmpint(call_end(r), ==, 0);
-    g_assert_cmpmem(r->buf, 8, "ab\0\0\0\0gh", 8);
-    close_client(c);
+    open_structured((Opening){0});
+    ask(NBD_CMD_READ, 0x1000, 8);
+    answer(&one, CHUNK "0000 0001", "0000000a 0000000000001006 'gh'");
+    answer(&one, CHUNK "0000 0002", "0000000c 0000000000001002 00000004");
+    answer(&one, CHUNK "0000 0001", "0000000a 0000000000001000 'ab'");
+    answer(&one, CHUNK "0001 0000", "00000000");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    g_assert_cmpmem(one.buf, 8, "ab\0\0\0\0gh", 8);
+    close_client();
 }
 
 static void coroutine_fn test_error_chunk_after_data(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    cookie = hear_request(0, NBD_CMD_READ, 0, 8);
-    answer(CHUNK "0000 0001", cookie, "0000000a 0000000000000000 'ab'");
-    answer(CHUNK "0000 8002", cookie, "00000011 0000001c 0003 'bad' 0000000000000002");
-    answer(CHUNK "0000 8fff", cookie, "00000003 'abc'"); /* an error of a later time */
-    answer(CHUNK "0001 0000", cookie, "00000000");
-    g_assert_cmpint(call_end(r), ==, -ENOSPC);
-    g_assert_cmpint(nbd_client_state(c), ==, NBD_CLIENT_CONNECTED);
-    close_client(c);
+    open_structured((Opening){0});
+    ask(NBD_CMD_READ, 0, 8);
+    answer(&one, CHUNK "0000 0001", "0000000a 0000000000000000 'ab'");
+    answer(&one, CHUNK "0000 8002", "00000011 0000001c 0003 'bad' 0000000000000002");
+    answer(&one, CHUNK "0000 8fff", "00000003 'abc'"); /* an error of a later time */
+    answer(&one, CHUNK "0001 0000", "00000000");
+    g_assert_cmpint(call_end(&one), ==, -ENOSPC);
+    g_assert_cmpint(nbd_client_state(client), ==, NBD_CLIENT_CONNECTED);
+    close_client();
 }
 
 static void coroutine_fn test_block_status(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
+    open_structured((Opening){0});
     /* Equal neighbours are one; what runs past the request is cut. */
-    call_start(r, c, NBD_CMD_BLOCK_STATUS, 0, 0x800);
-    cookie = hear_request(0, NBD_CMD_BLOCK_STATUS, 0, 0x800);
-    answer(CHUNK "0001 0005", cookie,
+    ask(NBD_CMD_BLOCK_STATUS, 0, 0x800);
+    answer(&one, CHUNK "0001 0005",
            "0000001c 00000007 00000400 00000003 00001000 00000003 00001000 00000000");
-    g_assert_cmpint(call_end(r), ==, 0);
-    g_assert_cmpuint(r->call.extent.length, ==, 0x800);
-    g_assert_cmpuint(r->call.extent.flags, ==, 3);
+    g_assert_cmpint(call_end(&one), ==, 0);
+    g_assert_cmpuint(one.call.extent.length, ==, 0x800);
+    g_assert_cmpuint(one.call.extent.flags, ==, 3);
 
     /* A length that is no multiple of the block size is rounded, and never to nothing. */
-    call_start(r, c, NBD_CMD_BLOCK_STATUS, 0, 0x800);
-    cookie = hear_request(0, NBD_CMD_BLOCK_STATUS, 0, 0x800);
-    answer(CHUNK "0001 0005", cookie, "0000000c 00000007 00000001 00000003");
-    g_assert_cmpint(call_end(r), ==, 0);
-    g_assert_cmpuint(r->call.extent.length, ==, 0x200);
-    g_assert_cmpuint(r->call.extent.flags, ==, 0);
-    close_client(c);
+    ask(NBD_CMD_BLOCK_STATUS, 0, 0x800);
+    answer(&one, CHUNK "0001 0005", "0000000c 00000007 00000001 00000003");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    g_assert_cmpuint(one.call.extent.length, ==, 0x200);
+    g_assert_cmpuint(one.call.extent.flags, ==, 0);
+    close_client();
 }
 
 static void coroutine_fn test_requests_leave_together(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_plain(&o);
     g_autofree Running *r = g_new0(Running, 3);
-    uint64_t cookies[3];
 
+    open_plain((Opening){0});
     for (int i = 0; i < 3; i++) {
-        call_start(&r[i], c, NBD_CMD_READ, i * 512, 1);
+        call_start(&r[i], NBD_CMD_READ, i * 512, 1);
     }
     for (int i = 0; i < 3; i++) {
-        cookies[i] = hear_request(0, NBD_CMD_READ, i * 512, 1);
+        hear_request(&r[i]);
     }
-    answer(SIMPLE "00000000", cookies[2], "'c'");
-    answer(SIMPLE "00000000", cookies[0], "'a'");
-    answer(SIMPLE "00000000", cookies[1], "'b'");
+    answer(&r[2], SIMPLE "00000000", "'c'");
+    answer(&r[0], SIMPLE "00000000", "'a'");
+    answer(&r[1], SIMPLE "00000000", "'b'");
     for (int i = 0; i < 3; i++) {
         g_assert_cmpint(call_end(&r[i]), ==, 0);
         g_assert_cmpint(r[i].buf[0], ==, "abc"[i]);
     }
-    close_client(c);
+    close_client();
 }
 
 /* --- lies in transmission: each ends the link for ever --- */
@@ -113,15 +89,16 @@ static void coroutine_fn test_requests_leave_together(void)
 static void coroutine_fn lie(uint16_t type, bool structured, const char *before, const char *after)
 {
     Opening o = {.delay_ns = 10 * NS_PER_S};
-    NbdClient *c = structured ? open_structured(&o) : open_plain(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
 
-    call_start(r, c, type, 0, 8);
-    cookie = hear_request(0, type, 0, 8);
-    answer(before, cookie, after);
-    expect_quit(c, r);
-    g_assert_cmpint(o.downs, ==, 1);
+    if (structured) {
+        open_structured(o);
+    } else {
+        open_plain(o);
+    }
+    ask(type, 0, 8);
+    answer(&one, before, after);
+    expect_quit();
+    g_assert_cmpint(opening.downs, ==, 1);
 }
 
 static void coroutine_fn test_lies_about_reads(void)
@@ -150,16 +127,11 @@ static void coroutine_fn test_lies_about_reads(void)
 
 static void coroutine_fn test_overlapping_chunks(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_structured(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
-    call_start(r, c, NBD_CMD_READ, 0, 8);
-    cookie = hear_request(0, NBD_CMD_READ, 0, 8);
-    answer(CHUNK "0000 0001", cookie, "0000000c 0000000000000000 'abcd'");
-    answer(CHUNK "0001 0001", cookie, "0000000c 0000000000000003 'abcd'");
-    expect_quit(c, r);
+    open_structured((Opening){0});
+    ask(NBD_CMD_READ, 0, 8);
+    answer(&one, CHUNK "0000 0001", "0000000c 0000000000000000 'abcd'");
+    answer(&one, CHUNK "0001 0001", "0000000c 0000000000000003 'abcd'");
+    expect_quit();
 }
 
 static void coroutine_fn test_lies_about_errors(void)
@@ -192,32 +164,24 @@ static void coroutine_fn test_reply_that_nobody_asked_for(void)
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cookies); i++) {
-        Opening o = {0};
-        NbdClient *c = open_plain(&o);
-        g_autofree Running *r = g_new0(Running, 1);
         g_autofree char *hex = g_strdup_printf(SIMPLE "00000000 %s", cookies[i]);
 
-        call_start(r, c, NBD_CMD_READ, 0, 8);
-        hear_request(0, NBD_CMD_READ, 0, 8);
+        open_plain((Opening){0});
+        ask(NBD_CMD_READ, 0, 8);
         say(hex);
-        expect_quit(c, r);
+        expect_quit();
     }
 }
 
 static void coroutine_fn test_two_replies_to_one_request(void)
 {
-    Opening o = {0};
-    NbdClient *c = open_plain(&o);
-    g_autofree Running *r = g_new0(Running, 1);
-    uint64_t cookie;
-
-    call_start(r, c, NBD_CMD_TRIM, 0, 8);
-    cookie = hear_request(0, NBD_CMD_TRIM, 0, 8);
-    answer(SIMPLE "00000000", cookie, "");
-    answer(SIMPLE "00000000", cookie, "");
-    g_assert_cmpint(call_end(r), ==, 0);
-    call_start(r, c, NBD_CMD_TRIM, 0, 8);
-    expect_quit(c, r);
+    open_plain((Opening){0});
+    ask(NBD_CMD_TRIM, 0, 8);
+    answer(&one, SIMPLE "00000000", "");
+    answer(&one, SIMPLE "00000000", "");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    call_start(&one, NBD_CMD_TRIM, 0, 8);
+    expect_quit();
 }
 
 VTEST_ANY_ORDER("/nbd-client/read", test_plain_read)
