@@ -4,6 +4,7 @@
 #include "block/backend.h"
 #include "block/drivers.h"
 #include "block/node.h"
+#include "user.h"
 #include "vtest.h"
 
 #define DISK_BYTES (1 * GiB)
@@ -43,16 +44,13 @@ static void coroutine_fn below_the_gate(uint64_t n, void *opaque)
 
 static void coroutine_fn open_node(Bench *b, const char *text)
 {
-    static const PermPair rights = {.taken = PERM_CONSISTENT_READ | PERM_WRITE, .shared = PERM_ALL};
     g_autoptr(GError) err = NULL;
     json_t *json = json_loads(text, 0, NULL);
     BlockNode *node = node_co_open_json(json, NULL, &err);
 
     json_decref(json);
     g_assert_no_error(err);
-    b->be = backend_new(NULL, rights, NULL, NULL, &err);
-    backend_co_insert(b->be, node, &err);
-    g_assert_no_error(err);
+    b->be = user_co_new(NULL, node, PERM_CONSISTENT_READ | PERM_WRITE);
     node_co_unref(node);
 }
 

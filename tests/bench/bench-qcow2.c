@@ -15,6 +15,7 @@
 #include "block/backend.h"
 #include "block/driver.h"
 #include "block/drivers.h"
+#include "user.h"
 #include "util/buf.h"
 #include "util/loop.h"
 #include "util/prng.h"
@@ -54,7 +55,6 @@ static void coroutine_fn create(const char *path, uint64_t size)
 
 static Image coroutine_fn open_image(const char *path, bool scratch)
 {
-    PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
     json_t *opts =
         json_pack("{s:s, s:s, s:s, s:s}", "driver", "qcow2", "file.driver", "file", "file.filename",
                   path, "metadata-policy", scratch ? "scratch" : "writeback");
@@ -63,9 +63,7 @@ static Image coroutine_fn open_image(const char *path, bool scratch)
 
     i.node = node_co_open_json(opts, NULL, &err);
     g_assert_no_error(err);
-    i.be = backend_new(NULL, perm, NULL, NULL, &err);
-    backend_co_insert(i.be, i.node, &err);
-    g_assert_no_error(err);
+    i.be = user_co_new(NULL, i.node, PERM_CONSISTENT_READ | PERM_WRITE);
     json_decref(opts);
     return i;
 }

@@ -11,6 +11,7 @@
 
 #include "block/backend.h"
 #include "block/graph.h"
+#include "user.h"
 #include "util/loop.h"
 #include "util/prng.h"
 #include "vtest.h"
@@ -65,7 +66,7 @@ static json_t *options_of(const Disk *d, bool read_only)
 static void coroutine_fn disk_attach(Disk *d, bool read_only)
 {
     g_autoptr(GError) err = NULL;
-    PermPair perm = all_rights;
+    Perm taken = all_rights.taken;
     BlockNode *node;
 
     if (d->s->options) {
@@ -78,14 +79,11 @@ static void coroutine_fn disk_attach(Disk *d, bool read_only)
     }
     g_assert_no_error(err);
     if (read_only) {
-        perm.taken = PERM_CONSISTENT_READ;
+        taken = PERM_CONSISTENT_READ;
     } else if (d->s->traits & SUBJECT_NO_RESIZE) {
-        perm.taken &= ~PERM_RESIZE;
+        taken &= ~PERM_RESIZE;
     }
-    d->be = backend_new(NULL, perm, NULL, NULL, &err);
-    g_assert_no_error(err);
-    backend_co_insert(d->be, node, &err);
-    g_assert_no_error(err);
+    d->be = user_co_new(NULL, node, taken);
     node_co_unref(node);
     g_assert_cmpint(backend_length(d->be), ==, d->length);
     if (d->s->begin) {

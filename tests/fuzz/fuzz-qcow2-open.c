@@ -5,6 +5,7 @@
  * nothing may be written far behind the end of the file.
  */
 #include "qcow2-disk.h"
+#include "user.h"
 #include "vtest.h"
 
 #define INPUT_MAX (256 * KiB)
@@ -25,7 +26,7 @@ static Memdisk *disk_of(const Input *in)
 
 static bool coroutine_fn open_input(Memdisk *disk, const char *more, Qcow2Disk *ret)
 {
-    PermPair perm = {PERM_CONSISTENT_READ, PERM_ALL};
+    Perm taken = PERM_CONSISTENT_READ;
     GError *err = NULL;
 
     *ret = (Qcow2Disk){.disk = disk, .node = qcow2_disk_try_open(disk, "img", more, &err)};
@@ -35,11 +36,9 @@ static bool coroutine_fn open_input(Memdisk *disk, const char *more, Qcow2Disk *
         return false;
     }
     if (!ret->node->flags.read_only) {
-        perm.taken |= PERM_WRITE | PERM_RESIZE;
+        taken |= PERM_WRITE | PERM_RESIZE;
     }
-    ret->be = backend_new(NULL, perm, NULL, NULL, &err);
-    backend_co_insert(ret->be, ret->node, &err);
-    g_assert_no_error(err);
+    ret->be = user_co_new(NULL, ret->node, taken);
     return true;
 }
 

@@ -10,6 +10,7 @@
 #include "block/driver.h"
 #include "memdisk.h"
 #include "qapi/drivers.h"
+#include "user.h"
 
 extern const BlockDriver driver_qcow2;
 
@@ -59,19 +60,16 @@ qcow2_disk_try_open(Memdisk *disk, const char *name, const char *more, GError **
 static inline Qcow2Disk coroutine_fn
 qcow2_disk_open(Memdisk *disk, const char *name, const char *more)
 {
-    PermPair perm = {PERM_CONSISTENT_READ, PERM_ALL};
+    Perm taken = PERM_CONSISTENT_READ;
     Qcow2Disk d = {.disk = disk};
     GError *err = NULL;
 
     d.node = qcow2_disk_try_open(disk, name, more, &err);
     g_assert_no_error(err);
     if (!d.node->flags.read_only) {
-        perm.taken |= PERM_WRITE | PERM_RESIZE;
+        taken |= PERM_WRITE | PERM_RESIZE;
     }
-    d.be = backend_new(NULL, perm, NULL, NULL, &err);
-    g_assert_no_error(err);
-    backend_co_insert(d.be, d.node, &err);
-    g_assert_no_error(err);
+    d.be = user_co_new(NULL, d.node, taken);
     return d;
 }
 

@@ -16,6 +16,7 @@
 #include "block/driver.h"
 #include "memdisk.h"
 #include "replworld.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -37,17 +38,6 @@ typedef struct World {
     unsigned copy_errors, change_errors, failed_writes;
     bool broken;
 } World;
-
-static BlockBackend *coroutine_fn
-make_user(BlockNode *node, Perm taken)
-{
-    BlockBackend *be = backend_new(NULL, (PermPair){taken, PERM_ALL}, NULL, NULL, NULL);
-    GError *err = NULL;
-
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
-    return be;
-}
 
 static void
 heard_error(CbwStep step, int err, int64_t offset, void *opaque)
@@ -93,10 +83,10 @@ open_filter(World *w)
                                "\"discard\":\"unmap\",\"on-cbw-error\":\"%s\","
                                "\"file\":\"source\",\"target\":\"target\"}",
                                w->break_snapshot ? "break-snapshot" : "break-guest-write");
-        w->guest = make_user(w->cbw, PERM_CONSISTENT_READ | PERM_WRITE);
+        w->guest = user_co_new(NULL, w->cbw, PERM_CONSISTENT_READ | PERM_WRITE);
         return;
     }
-    w->guest = make_user(w->source, PERM_CONSISTENT_READ | PERM_WRITE);
+    w->guest = user_co_new(NULL, w->source, PERM_CONSISTENT_READ | PERM_WRITE);
     w->cbw = cbw_co_insert(w->source, w->target, &(CbwOptions){0}, &err);
     g_assert_no_error(err);
     g_assert_true(backend_node(w->guest) == w->cbw);
@@ -115,7 +105,7 @@ world_open(World *w)
     w->overlay = choose(w->c);
     w->target = open_target(w);
     open_filter(w);
-    w->reader = w->overlay ? make_user(w->target, PERM_CONSISTENT_READ) : NULL;
+    w->reader = w->overlay ? user_co_new(NULL, w->target, PERM_CONSISTENT_READ) : NULL;
     cbw_set_error_callback(w->cbw, heard_error, w);
 }
 
@@ -390,8 +380,10 @@ test_offload_leaves_the_filter_alone(void)
         world_co_open("{\"driver\":\"raw\",\"node-name\":\"above-target\",\"file\":\"target\"}"),
     };
     const Perm perm = PERM_CONSISTENT_READ | PERM_WRITE;
-    BlockBackend *plain = make_user(nodes[2], perm), *snapshot = make_user(nodes[3], perm);
-    BlockBackend *guest = make_user(nodes[4], perm), *reader = make_user(nodes[5], perm);
+    BlockBackend *plain = user_co_new(NULL, nodes[2], perm);
+    BlockBackend *snapshot = user_co_new(NULL, nodes[3], perm);
+    BlockBackend *guest = user_co_new(NULL, nodes[4], perm);
+    BlockBackend *reader = user_co_new(NULL, nodes[5], perm);
 
     g_assert_cmpint(backend_co_pwrite_zeroes(snapshot, 0, LENGTH, 0), ==, 0);
     g_assert_cmpint(child_co_copy_range(backend_root(snapshot), 0, backend_root(plain), 0, LENGTH,

@@ -17,6 +17,7 @@
 #include "memdisk.h"
 #include "qapi/event-sink.h"
 #include "replworld.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -136,22 +137,11 @@ mirror_co_begin(World *w, const JobOptions *o, GError **errp)
 
 static const Kind mirror_kind = {mirror_co_open, mirror_co_begin, MEMDISK_READ};
 
-static BlockBackend *coroutine_fn
-make_user(BlockNode *node, Perm taken)
-{
-    BlockBackend *be = backend_new(NULL, (PermPair){taken, PERM_ALL}, NULL, NULL, NULL);
-    GError *err = NULL;
-
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
-    return be;
-}
-
 /* Content that a power cut leaves. */
 static void coroutine_fn
 fill(BlockNode *node, const uint8_t *data)
 {
-    BlockBackend *be = make_user(node, PERM_WRITE);
+    BlockBackend *be = user_co_new(NULL, node, PERM_WRITE);
 
     g_assert_cmpint(backend_co_pwrite(be, 0, data, LENGTH, REQ_FUA), ==, 0);
     backend_co_free(be);
@@ -197,7 +187,7 @@ static void coroutine_fn
 world_open(World *w)
 {
     w->kind->co_open(w);
-    w->guest = make_user(w->source, PERM_CONSISTENT_READ | PERM_WRITE);
+    w->guest = user_co_new(NULL, w->source, PERM_CONSISTENT_READ | PERM_WRITE);
     event_sink_add(hear, w);
 }
 
@@ -400,7 +390,7 @@ check_disk(BlockBackend *be, const uint8_t *model)
 static void coroutine_fn
 check_copy(World *w)
 {
-    BlockBackend *be = make_user(w->target, PERM_CONSISTENT_READ);
+    BlockBackend *be = user_co_new(NULL, w->target, PERM_CONSISTENT_READ);
 
     check_disk(be, w->model);
     backend_co_free(be);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "qcow2-disk.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -47,13 +48,10 @@ static void coroutine_fn source_open(World *w, const char *policy, int64_t clust
 static void coroutine_fn target_open(World *w)
 {
     MemdiskOptions o = {.length = LENGTH};
-    GError *err = NULL;
 
     w->to = memdisk_new(&o);
     w->target = memdisk_open(w->to, "target", &(NodeFlags){.unmap = true}, NULL);
-    w->dst = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, NULL);
-    backend_co_insert(w->dst, w->target, &err);
-    g_assert_no_error(err);
+    w->dst = user_co_new(NULL, w->target, PERM_WRITE);
 }
 
 static void coroutine_fn world_close(World *w)

@@ -5,6 +5,7 @@
  * let in ends well, and in the end the graph takes itself apart.
  */
 #include "../unit/graph-drivers.h"
+#include "user.h"
 
 #define FILES    3
 #define FORMATS  2
@@ -188,7 +189,6 @@ static BlockNode *coroutine_fn make_format(int i)
 
 static void coroutine_fn begin(World *w)
 {
-    const PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
 
     graph_world_begin();
     for (int i = 0; i < FILES; i++) {
@@ -204,8 +204,7 @@ static void coroutine_fn begin(World *w)
         w->fmt[i] = make_format(i);
     }
     for (int i = 0; i < BACKENDS; i++) {
-        w->be[i] = backend_new(NULL, perm, NULL, NULL, NULL);
-        g_assert_true(backend_co_insert(w->be[i], w->fmt[i % FORMATS], NULL));
+        w->be[i] = user_co_new(NULL, w->fmt[i % FORMATS], PERM_CONSISTENT_READ | PERM_WRITE);
     }
 }
 

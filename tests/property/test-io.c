@@ -8,6 +8,7 @@
 
 #include "block/backend.h"
 #include "memdisk.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -26,17 +27,13 @@ typedef struct World {
 
 static void coroutine_fn world_open(World *w, bool order_writes)
 {
-    static const PermPair rights = {.taken = PERM_CONSISTENT_READ | PERM_WRITE, .shared = PERM_ALL};
     NodeFlags flags = {.unmap = true};
     g_autoptr(GError) err = NULL;
 
     w->node = memdisk_open(w->disk, NULL, &flags, &err);
     g_assert_no_error(err);
     w->node->order_writes = order_writes;
-    w->be = backend_new(NULL, rights, NULL, NULL, &err);
-    g_assert_no_error(err);
-    backend_co_insert(w->be, w->node, &err);
-    g_assert_no_error(err);
+    w->be = user_co_new(NULL, w->node, PERM_CONSISTENT_READ | PERM_WRITE);
 }
 
 static void coroutine_fn world_close(World *w)

@@ -8,6 +8,7 @@
 #include "block/blkdebug.h"
 #include "block/drivers.h"
 #include "qcow2-disk.h"
+#include "user.h"
 #include "vtest.h"
 
 #define CLUSTER 512
@@ -70,15 +71,9 @@ static BlockNode *coroutine_fn open_debug(Memdisk *disk, const char *rules, GErr
 
 static Qcow2Disk coroutine_fn use(Memdisk *disk, BlockNode *node)
 {
-    PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE, PERM_ALL};
-    Qcow2Disk d = {.disk = disk, .node = node};
-    GError *err = NULL;
+    Perm perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
 
-    d.be = backend_new(NULL, perm, NULL, NULL, &err);
-    g_assert_no_error(err);
-    backend_co_insert(d.be, node, &err);
-    g_assert_no_error(err);
-    return d;
+    return (Qcow2Disk){.disk = disk, .node = node, .be = user_co_new(NULL, node, perm)};
 }
 
 static char *fail_once(const char *event, const char *more)

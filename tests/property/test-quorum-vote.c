@@ -16,6 +16,7 @@
 #include "memdisk.h"
 #include "qapi/event-sink.h"
 #include "replworld.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -128,7 +129,6 @@ world_open(World *w)
 {
     g_autoptr(GString) children = g_string_new(NULL);
     BlockNode *nodes[CHILDREN_MAX];
-    GError *err = NULL;
 
     w->heard = g_ptr_array_new_with_free_func(g_free);
     w->expected = g_ptr_array_new_with_free_func(g_free);
@@ -146,10 +146,7 @@ world_open(World *w)
     for (size_t i = 0; i < w->n; i++) {
         node_co_unref(nodes[i]);
     }
-    w->guest = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL}, NULL,
-                           NULL, NULL);
-    backend_co_insert(w->guest, w->quorum, &err);
-    g_assert_no_error(err);
+    w->guest = user_co_new(NULL, w->quorum, PERM_CONSISTENT_READ | PERM_WRITE);
     event_sink_add(hear, w);
 }
 

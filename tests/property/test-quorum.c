@@ -15,6 +15,7 @@
 #include "memdisk.h"
 #include "qapi/event-sink.h"
 #include "replworld.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -43,7 +44,6 @@ static void coroutine_fn
 world_open(World *w)
 {
     MemdiskOptions o = {.length = LENGTH, .jitter_ns = 3 * NS_PER_MS, .seed = 7};
-    GError *err = NULL;
     BlockNode *a, *b;
 
     w->local = memdisk_new(&o);
@@ -54,10 +54,7 @@ world_open(World *w)
                               "\"read-pattern\":\"fifo\",\"children\":[\"local\",\"copy\"]}");
     node_co_unref(a);
     node_co_unref(b);
-    w->guest = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL}, NULL,
-                           NULL, NULL);
-    backend_co_insert(w->guest, w->quorum, &err);
-    g_assert_no_error(err);
+    w->guest = user_co_new(NULL, w->quorum, PERM_CONSISTENT_READ | PERM_WRITE);
     event_sink_add(hear, w);
 }
 

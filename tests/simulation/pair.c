@@ -6,6 +6,7 @@
 
 #include "block/driver.h"
 #include "block/nbd-client.h"
+#include "user.h"
 
 /* --- the wire --- */
 
@@ -120,18 +121,6 @@ pair_co_open_link(PairDisk *d, GError **errp)
 
 /* --- sides --- */
 
-static BlockBackend *coroutine_fn
-make_guest(BlockNode *node)
-{
-    BlockBackend *be = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL},
-                                   NULL, NULL, NULL);
-    GError *err = NULL;
-
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
-    return be;
-}
-
 static void
 fill_at_random(Pair *p, uint8_t *data)
 {
@@ -164,7 +153,7 @@ make_plain_side(PairDisk *d, Side *s)
                               "\"children\":[\"%s\"]}",
                               d->index, name);
     node_co_unref(file);
-    s->guest = make_guest(s->quorum);
+    s->guest = user_co_new(NULL, s->quorum, PERM_CONSISTENT_READ | PERM_WRITE);
     s->history = history_new(name, memdisk_data(s->local), p->length);
 }
 

@@ -16,6 +16,7 @@
 #include "block/nbd-client.h"
 #include "memdisk.h"
 #include "replworld.h"
+#include "user.h"
 #include "vtest.h"
 
 #define DISK (1 * MiB)
@@ -343,8 +344,7 @@ static void coroutine_fn far_read_entry(void *opaque)
 /* The server goes before the drain, or while it waits. */
 static void coroutine_fn drain_without_server(bool before)
 {
-    PermPair perm = {PERM_CONSISTENT_READ, PERM_ALL};
-    FarRead r = {.be = backend_new(NULL, perm, NULL, NULL, NULL)};
+    FarRead r = {0};
     bool stopped = false;
     BlockNode *far;
     int64_t start_ns;
@@ -352,7 +352,7 @@ static void coroutine_fn drain_without_server(bool before)
     start(0);
     far = world_co_open("{\"driver\": \"nbd\", \"export\": \"disk\", \"reconnect-delay\": 1000,"
                         " \"server\": {\"type\": \"unix\", \"path\": \"%s\"}}", path);
-    g_assert_true(backend_co_insert(r.be, far, NULL));
+    r.be = user_co_new(NULL, far, PERM_CONSISTENT_READ);
     memdisk_stall(disk, true);
     co_spawn(far_read_entry, &r);
     while (memdisk_stalled(disk) == 0) {
@@ -396,8 +396,7 @@ static void coroutine_fn test_drain_leaves_an_idle_link_its_delay(void)
     MemdiskOptions o = {.length = DISK};
     Memdisk *near = memdisk_new(&o);
     BlockNode *near_node = memdisk_open(near, "near", &none, NULL), *quorum, *far;
-    FarRead r = {.be = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ, PERM_ALL}, NULL, NULL,
-                                   NULL)};
+    FarRead r = {0};
     unsigned told = 0;
 
     start(0);
@@ -408,7 +407,7 @@ static void coroutine_fn test_drain_leaves_an_idle_link_its_delay(void)
                            " \"reconnect-delay\": 1000}]}", path);
     far = node_find("far");
     nbd_client_set_link_callback(far, told_of_link, &told);
-    g_assert_true(backend_co_insert(r.be, quorum, NULL));
+    r.be = user_co_new(NULL, quorum, PERM_CONSISTENT_READ);
     g_assert_true(export_nbd_co_stop(NULL));
     while (nbd_client_is_connected(far)) {
         co_sleep_ns(NS_PER_MS);

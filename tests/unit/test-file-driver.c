@@ -12,11 +12,10 @@
 #include "block/blkdebug.h"
 #include "block/driver.h"
 #include "block/drivers.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
-static const PermPair writer = {.taken = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
-                                .shared = PERM_ALL};
 
 static char *temp_dir;
 
@@ -55,12 +54,8 @@ static BlockNode *coroutine_fn PRINTF(2, 3) open_node(GError **errp, const char 
 
 static BlockBackend *coroutine_fn use_node(BlockNode *node)
 {
-    g_autoptr(GError) err = NULL;
-    BlockBackend *be = backend_new(NULL, writer, NULL, NULL, &err);
+    BlockBackend *be = user_co_new(NULL, node, PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE);
 
-    g_assert_no_error(err);
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
     node_co_unref(node);
     return be;
 }

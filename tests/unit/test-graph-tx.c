@@ -2,6 +2,7 @@
 /* Transactions: all or nothing, filters, reopen, drain. */
 #include "block/blockdev.h"
 #include "graph-drivers.h"
+#include "user.h"
 
 static const PermPair writer = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
 
@@ -15,7 +16,6 @@ typedef struct World {
 static World coroutine_fn world_begin(void)
 {
     World w;
-    GError *err = NULL;
 
     graph_world_begin();
     w.a = disk_new("/a", "");
@@ -23,9 +23,7 @@ static World coroutine_fn world_begin(void)
     w.file_a = must_open("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/a\"}");
     w.file_b = must_open("{\"driver\":\"file\",\"node-name\":\"b\",\"filename\":\"/b\"}");
     w.fmt = must_open("{\"driver\":\"raw\",\"node-name\":\"fmt\",\"file\":\"a\"}");
-    w.be = backend_new("d", writer, NULL, NULL, &err);
-    g_assert_no_error(err);
-    g_assert_true(backend_co_insert(w.be, w.fmt, &err));
+    w.be = user_co_new("d", w.fmt, writer.taken);
     return w;
 }
 

@@ -14,6 +14,7 @@
 #include "qapi/event-sink.h"
 #include "qcow2-disk.h"
 #include "replworld.h"
+#include "user.h"
 #include "vtest.h"
 
 /* --- states and verbs, as documented --- */
@@ -641,8 +642,7 @@ flush_while_finding(int failing)
     for (int round = 0; round < 2; round++) { /* the second time with nothing in memory */
         top = world_co_open("{\"driver\":\"qcow2\",\"node-name\":\"top\",\"file\":\"top-file\","
                             "\"backing\":\"bottom\"}");
-        guest = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, &err);
-        g_assert_true(backend_co_insert(guest, top, &err));
+        guest = user_co_new(NULL, top, PERM_WRITE);
         if (round == 0) {
             memset(data, 0x3c, FIND_LENGTH);
             g_assert_cmpint(backend_co_pwrite(guest, 0, data, FIND_LENGTH, REQ_FUA), ==, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qcow2 images through a backend: what is written is read, and the image stays sound. */
 #include "qcow2-disk.h"
+#include "user.h"
 #include "util/buf.h"
 #include "util/sync.h"
 #include "vtest.h"
@@ -245,7 +246,6 @@ static void coroutine_fn test_nested_image_grows(void)
     BlockdevRef ref = {.kind = BLOCKDEV_REF_REFERENCE, .u.reference = (char *)"img"};
     BlockdevCreateOptions opts = {.driver = BLOCKDEV_DRIVER_QCOW2,
                                   .u.qcow2 = {.size = 64 * MiB, .file = &ref}};
-    static const PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
     Memdisk *disk = new_disk();
     GError *err = NULL;
     Qcow2Disk lower, upper = {0};
@@ -256,8 +256,7 @@ static void coroutine_fn test_nested_image_grows(void)
     (void)driver_qcow2.co_create(&opts, &err);
     g_assert_no_error(err);
     upper.node = open_upper();
-    upper.be = backend_new(NULL, perm, NULL, NULL, &err);
-    g_assert_true(backend_co_insert(upper.be, upper.node, &err));
+    upper.be = user_co_new(NULL, upper.node, PERM_CONSISTENT_READ | PERM_WRITE);
     for (int i = 0; i < 4; i++) {
         write_byte(&upper, i * 10 * MiB, MiB, (uint8_t)(0x31 + i));
     }
@@ -269,8 +268,7 @@ static void coroutine_fn test_nested_image_grows(void)
     qcow2_disk_assert_clean(&lower);
     backend_co_free(lower.be);
     upper.node = open_upper();
-    upper.be = backend_new(NULL, perm, NULL, NULL, &err);
-    g_assert_true(backend_co_insert(upper.be, upper.node, &err));
+    upper.be = user_co_new(NULL, upper.node, PERM_CONSISTENT_READ | PERM_WRITE);
     qcow2_disk_assert_clean(&upper);
     for (int i = 0; i < 4; i++) {
         assert_byte(&upper, i * 10 * MiB, MiB, (uint8_t)(0x31 + i));

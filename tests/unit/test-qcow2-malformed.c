@@ -7,6 +7,7 @@
 
 #include "qapi/event-sink.h"
 #include "qcow2-disk.h"
+#include "user.h"
 #include "util/buf.h"
 #include "vtest.h"
 
@@ -317,7 +318,6 @@ VTEST("/qcow2/malformed/tables", test_bad_tables)
 
 static void coroutine_fn test_tells_the_drive(void)
 {
-    PermPair perm = {PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL};
     Memdisk *disk = sample(false);
     g_autoptr(GError) err = NULL;
     BlockNode *node;
@@ -327,10 +327,8 @@ static void coroutine_fn test_tells_the_drive(void)
 
     put(disk, L2_AT, COPIED | (DATA_AT + 512), 8);
     node = qcow2_disk_try_open(disk, "img", "", &err);
-    be = backend_new("drive0", perm, NULL, NULL, &err);
     g_assert_no_error(err);
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
+    be = user_co_new("drive0", node, PERM_CONSISTENT_READ | PERM_WRITE);
     event_sink_add(hear, &told);
     g_assert_cmpint(backend_co_pread(be, 0, buf, sizeof(buf)), ==, -EIO);
     event_sink_remove(hear, &told);

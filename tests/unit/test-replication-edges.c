@@ -12,6 +12,7 @@
 #include "block/job.h"
 #include "block/replication.h"
 #include "replworld.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -67,17 +68,6 @@ start_works(ReplWorld *w)
     world_co_free(w);
 }
 
-static BlockBackend *coroutine_fn
-make_user(const char *name, BlockNode *node, Perm taken)
-{
-    BlockBackend *be = backend_new(name, (PermPair){taken, PERM_ALL}, NULL, NULL, NULL);
-    GError *err = NULL;
-
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
-    return be;
-}
-
 static void coroutine_fn
 test_no_top(void)
 {
@@ -85,7 +75,7 @@ test_no_top(void)
 
     backend_co_free(w->top);
     start_fails("not found", "s-top");
-    w->top = make_user("s-top", w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
+    w->top = user_co_new("s-top", w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
     start_works(w);
 }
 
@@ -95,10 +85,10 @@ test_top_elsewhere(void)
     ReplWorld *w = world_co_new("s", LENGTH, 0x11);
 
     backend_co_free(w->top);
-    w->top = make_user("s-top", node_find("s-disk"), PERM_CONSISTENT_READ);
+    w->top = user_co_new("s-top", node_find("s-disk"), PERM_CONSISTENT_READ);
     start_fails("not above", "s-top");
     backend_co_free(w->top);
-    w->top = make_user("s-top", w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
+    w->top = user_co_new("s-top", w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
     start_works(w);
 }
 
@@ -109,13 +99,13 @@ test_top_is_not_root(void)
     BlockNode *above;
 
     backend_co_free(w->top);
-    w->top = make_user("s-top", w->repl, PERM_CONSISTENT_READ);
+    w->top = user_co_new("s-top", w->repl, PERM_CONSISTENT_READ);
     above = world_co_open("{\"driver\":\"quorum\",\"node-name\":\"q\","
                           "\"vote-threshold\":1,\"children\":[\"s-repl\"]}");
     start_fails("not the root", "s-top");
     node_co_unref(above);
     backend_co_free(w->top);
-    w->top = make_user("s-top", w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
+    w->top = user_co_new("s-top", w->repl, PERM_CONSISTENT_READ | PERM_WRITE);
     start_works(w);
 }
 
@@ -126,7 +116,7 @@ test_nobody_on_the_disk(void)
 
     backend_co_free(w->peer);
     start_fails("block backend", "s-disk");
-    w->peer = make_user(NULL, node_find("s-disk"), PERM_CONSISTENT_READ | PERM_WRITE);
+    w->peer = user_co_new(NULL, node_find("s-disk"), PERM_CONSISTENT_READ | PERM_WRITE);
     start_works(w);
 }
 
@@ -145,13 +135,13 @@ test_lengths_differ(void)
     ReplWorld *w = world_co_new("s", LENGTH, 0x11);
 
     backend_co_free(w->peer);
-    w->peer = make_user(NULL, node_find("s-disk"),
-                        PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE);
+    w->peer = user_co_new(NULL, node_find("s-disk"),
+                          PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE);
     resize(w->peer, LENGTH + 512);
     start_fails("length", "bytes");
     resize(w->peer, LENGTH);
     backend_co_free(w->peer);
-    w->peer = make_user(NULL, node_find("s-disk"), PERM_CONSISTENT_READ | PERM_WRITE);
+    w->peer = user_co_new(NULL, node_find("s-disk"), PERM_CONSISTENT_READ | PERM_WRITE);
     start_works(w);
 }
 
@@ -333,7 +323,7 @@ test_close_meets_operation(void)
     BlockNode *far = memdisk_open(far_disk, "far", NULL, NULL);
     BlockNode *prim = world_co_open("{\"driver\":\"replication\",\"mode\":\"primary\","
                                     "\"node-name\":\"prim\",\"file\":\"far\"}");
-    BlockBackend *user = make_user(NULL, prim, PERM_WRITE);
+    BlockBackend *user = user_co_new(NULL, prim, PERM_WRITE);
     CoGroup g = {0};
 
     g_assert_true(replication_co_start_all(NULL, REPLICATION_MODE_PRIMARY, NULL));

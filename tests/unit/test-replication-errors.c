@@ -23,6 +23,7 @@
 #include "memdisk.h"
 #include "qapi/event-sink.h"
 #include "replworld.h"
+#include "user.h"
 #include "util/sync.h"
 #include "vtest.h"
 
@@ -115,18 +116,6 @@ typedef struct Primary {
     BlockBackend *guest;
 } Primary;
 
-static BlockBackend *coroutine_fn
-make_user(BlockNode *node)
-{
-    BlockBackend *be = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL},
-                                   NULL, NULL, NULL);
-    GError *err = NULL;
-
-    backend_co_insert(be, node, &err);
-    g_assert_no_error(err);
-    return be;
-}
-
 static Primary coroutine_fn
 primary_open(void)
 {
@@ -140,7 +129,7 @@ primary_open(void)
                              "\"read-pattern\":\"fifo\",\"discard\":\"unmap\","
                              "\"children\":[\"near\",{\"driver\":\"replication\",\"mode\":"
                              "\"primary\",\"node-name\":\"prim\",\"file\":\"far\"}]}");
-    p.guest = make_user(p.quorum);
+    p.guest = user_co_new(NULL, p.quorum, PERM_CONSISTENT_READ | PERM_WRITE);
     node_co_unref(near);
     node_co_unref(far);
     g_assert_true(replication_co_start_all(NULL, REPLICATION_MODE_PRIMARY, NULL));
@@ -438,7 +427,7 @@ test_start_cannot_be_emptied(void)
     BlockNode *bottom = memdisk_open(disk, "bottom", NULL, NULL);
     BlockNode *file = memdisk_open(active, "a-file", NULL, NULL);
     BlockNode *hidden = node_new_internal(&driver_stubborn, "hidden", &bottom->flags, NULL);
-    BlockBackend *peer = make_user(bottom), *top;
+    BlockBackend *peer = user_co_new(NULL, bottom, PERM_CONSISTENT_READ | PERM_WRITE), *top;
     BlockNode *repl;
 
     hidden->length = LENGTH;
@@ -446,7 +435,7 @@ test_start_cannot_be_emptied(void)
     repl = world_co_open("{\"driver\":\"replication\",\"mode\":\"secondary\",\"node-name\":\"r\","
                          "\"top-id\":\"r\",\"file\":{\"driver\":\"qcow2\",\"node-name\":\"active\","
                          "\"file\":\"a-file\",\"backing\":\"hidden\"}}");
-    top = make_user(repl);
+    top = user_co_new(NULL, repl, PERM_CONSISTENT_READ | PERM_WRITE);
     for (int i = 0; i < 2; i++) {
         g_autoptr(GError) err = NULL;
 

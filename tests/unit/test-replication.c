@@ -10,6 +10,7 @@
 #include "block/backend.h"
 #include "block/replication.h"
 #include "replworld.h"
+#include "user.h"
 #include "vtest.h"
 
 #define LENGTH (4 * MiB)
@@ -33,11 +34,7 @@ primary_co_new(void)
     g_assert_no_error(err);
     p.node = world_co_open("{\"driver\":\"replication\",\"mode\":\"primary\","
                            "\"node-name\":\"prim\",\"file\":\"far\"}");
-    p.user = backend_new("primary-id", (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL},
-                         NULL, NULL, &err);
-    g_assert_no_error(err);
-    backend_co_insert(p.user, p.node, &err);
-    g_assert_no_error(err);
+    p.user = user_co_new("primary-id", p.node, PERM_CONSISTENT_READ | PERM_WRITE);
     node_co_unref(file);
     return p;
 }
@@ -203,10 +200,8 @@ test_primary_own_disk_fails(void)
         world_co_open("{\"driver\":\"quorum\",\"node-name\":\"q\",\"vote-threshold\":1,"
                       "\"read-pattern\":\"fifo\",\"children\":[\"near\","
                       "{\"driver\":\"replication\",\"mode\":\"primary\",\"file\":\"far\"}]}");
-    BlockBackend *user = backend_new("u", (PermPair){PERM_CONSISTENT_READ | PERM_WRITE, PERM_ALL},
-                                     NULL, NULL, &err);
+    BlockBackend *user = user_co_new("u", quorum, PERM_CONSISTENT_READ | PERM_WRITE);
 
-    backend_co_insert(user, quorum, &err);
     g_assert_no_error(err);
     co_start(REPLICATION_MODE_PRIMARY);
     memdisk_fail_nth(near, MEMDISK_WRITE, 1, EIO);
@@ -441,17 +436,6 @@ test_failover_fences(void)
     world_co_free(w);
 }
 
-static BlockBackend *coroutine_fn
-new_writer(const char *id, BlockNode *node)
-{
-    GError *err = NULL;
-    BlockBackend *be = backend_new(id, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, &err);
-
-    g_assert_no_error(err);
-    g_assert_true(backend_co_insert(be, node, &err));
-    return be;
-}
-
 static int coroutine_fn
 write_one(BlockBackend *be)
 {
@@ -469,8 +453,8 @@ test_failover_fences_newcomers(void)
     BlockBackend *nobody, *drive, *late;
 
     co_stop(true);
-    nobody = new_writer(NULL, disk);
-    drive = new_writer("late", disk);
+    nobody = user_co_new(NULL, disk, PERM_WRITE);
+    drive = user_co_new("late", disk, PERM_WRITE);
     g_assert_cmpint(world_stage(w), ==, REPLICATION_STAGE_FAILOVER);
     g_assert_cmpint(write_one(nobody), ==, -EPERM);
     g_assert_cmpint(write_one(drive), ==, -EPERM);
@@ -478,7 +462,7 @@ test_failover_fences_newcomers(void)
     world_co_check(w);
     g_assert_cmpint(write_one(nobody), ==, -EPERM);
     g_assert_cmpint(write_one(drive), ==, 0);
-    late = new_writer(NULL, disk);
+    late = user_co_new(NULL, disk, PERM_WRITE);
     g_assert_cmpint(write_one(late), ==, 0);
     backend_co_free(late);
     backend_co_free(drive);
@@ -499,13 +483,13 @@ test_failed_failover_keeps_the_fence(void)
     world_co_wait_merged(w);
     memdisk_heal(w->disk);
     g_assert_cmpint(world_stage(w), ==, REPLICATION_STAGE_FAILOVER_FAILED);
-    be = new_writer(NULL, disk);
+    be = user_co_new(NULL, disk, PERM_WRITE);
     g_assert_cmpint(write_one(be), ==, -EPERM);
     backend_co_free(be);
     co_stop(true);
     world_co_wait_merged(w);
     world_co_check(w);
-    be = new_writer(NULL, disk);
+    be = user_co_new(NULL, disk, PERM_WRITE);
     g_assert_cmpint(write_one(be), ==, 0);
     backend_co_free(be);
     world_co_free(w);

@@ -7,6 +7,7 @@
 #include "block/driver.h"
 #include "block/graph.h"
 #include "memdisk.h"
+#include "user.h"
 #include "util/buf.h"
 #include "util/sync.h"
 #include "vtest.h"
@@ -19,17 +20,13 @@ typedef struct Fixture {
 
 static void coroutine_fn set_up(Fixture *f, const MemdiskOptions *o)
 {
-    static const PermPair rights = {.taken = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
-                                    .shared = PERM_ALL};
     NodeFlags flags = {.unmap = true};
     g_autoptr(GError) err = NULL;
 
     f->disk = memdisk_new(o);
     f->node = memdisk_open(f->disk, NULL, &flags, &err);
     g_assert_no_error(err);
-    f->be = backend_new(NULL, rights, NULL, NULL, &err);
-    backend_co_insert(f->be, f->node, &err);
-    g_assert_no_error(err);
+    f->be = user_co_new(NULL, f->node, PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE);
 }
 
 static void coroutine_fn tear_down(Fixture *f)

@@ -16,6 +16,7 @@
 #include "block/drivers.h"
 #include "block/info.h"
 #include "qapi/walk.h"
+#include "user.h"
 #include "util/error.h"
 #include "vtest.h"
 
@@ -82,12 +83,7 @@ static void coroutine_fn open_and_close(void)
 
 static void coroutine_fn use_and_leave(void)
 {
-    BlockBackend *be = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, NULL);
-    GError *err = NULL;
-
-    backend_co_insert(be, node_find("still"), &err);
-    g_assert_no_error(err);
-    backend_co_free(be);
+    backend_co_free(user_co_new(NULL, node_find("still"), PERM_WRITE));
 }
 
 static void coroutine_fn drain(void)
@@ -164,17 +160,13 @@ static void coroutine_fn test_cost_of_one_among_many(void)
 
     drivers_register();
     add("still");
-    reader = backend_new(NULL, (PermPair){PERM_CONSISTENT_READ, PERM_ALL}, NULL, NULL, NULL);
-    g_assert_true(backend_co_insert(reader, node_find("still"), NULL));
+    reader = user_co_new(NULL, node_find("still"), PERM_CONSISTENT_READ);
     for (int stage = 0; stage < 2; stage++) {
         for (; n < (stage == 0 ? FEW : MANY); n++) {
             g_autofree char *name = g_strdup_printf("n%d", n);
-            BlockBackend *be;
 
             add(name);
-            be = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, NULL);
-            g_assert_true(backend_co_insert(be, node_find(name), NULL));
-            g_ptr_array_add(backends, be);
+            g_ptr_array_add(backends, user_co_new(NULL, node_find(name), PERM_WRITE));
         }
         for (size_t i = 0; i < G_N_ELEMENTS(work); i++) {
             int64_t ns = least_ns(work[i].run);
@@ -211,12 +203,11 @@ static const char *const stackable[] = {
 
 static void coroutine_fn every_request(BlockNode *node)
 {
-    BlockBackend *be = backend_new(NULL, (PermPair){PERM_WRITE, PERM_ALL}, NULL, NULL, NULL);
+    BlockBackend *be = user_co_new(NULL, node, PERM_WRITE);
     char buf[4096] = {0};
     BlockStatus st;
     int depth;
 
-    g_assert_true(backend_co_insert(be, node, NULL));
     g_assert_cmpint(backend_co_pwrite(be, 0, buf, sizeof(buf), 0), ==, 0);
     g_assert_cmpint(backend_co_pwrite(be, 100, buf, 1, REQ_FUA), ==, 0);
     g_assert_cmpint(backend_co_pread(be, 100, buf, sizeof(buf)), ==, 0);
