@@ -44,6 +44,9 @@ typedef struct NbdDiskOps {
                                          BlockStatus *ret, int *ret_depth);
 } NbdDiskOps;
 
+/* Of a disk that is a BlockBackend. */
+extern const NbdDiskOps nbd_backend_ops;
+
 /* Context ids on the wire are the bit numbers. */
 #define NBD_CTX_BASE  0x1u
 #define NBD_CTX_DEPTH 0x2u

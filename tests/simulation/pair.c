@@ -10,58 +10,6 @@
 
 /* --- the wire --- */
 
-static int64_t
-disk_length(void *disk)
-{
-    return backend_length(disk);
-}
-
-static int coroutine_fn
-disk_co_preadv(void *disk, int64_t offset, IoVec iov)
-{
-    return backend_co_preadv(disk, offset, iov, 0);
-}
-
-static int coroutine_fn
-disk_co_pwritev(void *disk, int64_t offset, IoVec iov, ReqFlags flags)
-{
-    return backend_co_pwritev(disk, offset, iov, flags);
-}
-
-static int coroutine_fn
-disk_co_pwrite_zeroes(void *disk, int64_t offset, int64_t bytes, ReqFlags flags)
-{
-    return backend_co_pwrite_zeroes(disk, offset, bytes, flags);
-}
-
-static int coroutine_fn
-disk_co_pdiscard(void *disk, int64_t offset, int64_t bytes)
-{
-    return backend_co_pdiscard(disk, offset, bytes);
-}
-
-static int coroutine_fn
-disk_co_flush(void *disk)
-{
-    return backend_co_flush(disk);
-}
-
-static int coroutine_fn
-disk_co_block_status(void *disk, int64_t offset, int64_t bytes, BlockStatus *ret, int *ret_depth)
-{
-    return backend_co_block_status_above(disk, NULL, true, offset, bytes, ret, ret_depth);
-}
-
-static const NbdDiskOps disk_ops = {
-    .length = disk_length,
-    .co_preadv = disk_co_preadv,
-    .co_pwritev = disk_co_pwritev,
-    .co_pwrite_zeroes = disk_co_pwrite_zeroes,
-    .co_pdiscard = disk_co_pdiscard,
-    .co_flush = disk_co_flush,
-    .co_block_status = disk_co_block_status,
-};
-
 typedef struct Serve {
     Pair *pair;
     PairDisk *disk;
@@ -199,7 +147,7 @@ export_side(PairDisk *d)
         .name = name,
         .writable = true,
         .preferred_block = 4096,
-        .ops = &disk_ops,
+        .ops = &nbd_backend_ops,
         .disk = d->b.world->peer,
     };
 
