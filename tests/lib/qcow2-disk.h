@@ -23,7 +23,7 @@ typedef struct Qcow2Disk {
 } Qcow2Disk;
 
 static inline void coroutine_fn
-qcow2_disk_create(Memdisk *disk, BlockdevCreateOptionsQcow2 options, GError **errp)
+qcow2_disk_create(Memdisk *disk, BlockdevCreateOptionsQcow2 options)
 {
     GError *err = NULL;
     BlockNode *file = memdisk_open(disk, "new-file", &(NodeFlags){0}, &err);
@@ -32,7 +32,8 @@ qcow2_disk_create(Memdisk *disk, BlockdevCreateOptionsQcow2 options, GError **er
 
     g_assert_no_error(err);
     opts.u.qcow2.file = &ref;
-    (void)driver_qcow2.co_create(&opts, errp);
+    (void)driver_qcow2.co_create(&opts, &err);
+    g_assert_no_error(err);
     node_co_unref(file);
 }
 

@@ -19,14 +19,11 @@
 static void coroutine_fn make_image(Memdisk *disk, uint64_t cluster_size)
 {
     uint8_t buf[64 * CLUSTER];
-    GError *err = NULL;
     Qcow2Disk d;
 
     qcow2_disk_create(disk,
                       (BlockdevCreateOptionsQcow2){
-                          .size = DISK, .has_cluster_size = true, .cluster_size = cluster_size},
-                      &err);
-    g_assert_no_error(err);
+                          .size = DISK, .has_cluster_size = true, .cluster_size = cluster_size});
     d = qcow2_disk_open(disk, "img", "");
     memset(buf, 0x11, sizeof(buf));
     g_assert_cmpint(backend_co_pwrite(d.be, 0, buf, sizeof(buf), 0), ==, 0);

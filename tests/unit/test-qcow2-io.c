@@ -15,18 +15,14 @@ static Memdisk *new_disk(void)
 
 static void coroutine_fn create(Memdisk *disk, uint64_t size, unsigned cluster_bits, bool v2)
 {
-    GError *err = NULL;
-
     qcow2_disk_create(disk,
                       (BlockdevCreateOptionsQcow2){
                           .size = size,
                           .has_cluster_size = true,
                           .cluster_size = UINT64_C(1) << cluster_bits,
-                          .has_version = true,
-                          .version = v2 ? BLOCKDEV_QCOW2_VERSION_V2 : BLOCKDEV_QCOW2_VERSION_V3,
-                      },
-                      &err);
-    g_assert_no_error(err);
+                          .has_version = v2,
+                          .version = BLOCKDEV_QCOW2_VERSION_V2,
+                      });
 }
 
 static void coroutine_fn write_byte(Qcow2Disk *d, int64_t offset, size_t bytes, uint8_t byte)
@@ -92,7 +88,6 @@ static void coroutine_fn test_refcount_widths(void)
 {
     for (int64_t bits = 1; bits <= 64; bits *= 2) {
         Memdisk *disk = new_disk();
-        GError *err = NULL;
         Qcow2Disk d;
 
         qcow2_disk_create(disk,
@@ -100,9 +95,7 @@ static void coroutine_fn test_refcount_widths(void)
                                                        .has_cluster_size = true,
                                                        .cluster_size = 512,
                                                        .has_refcount_bits = true,
-                                                       .refcount_bits = bits},
-                          &err);
-        g_assert_no_error(err);
+                                                       .refcount_bits = bits});
         d = qcow2_disk_open(disk, "img", "");
         write_byte(&d, 0, MiB, 0x5a); /* needs several blocks, or a larger table */
         g_assert_cmpint(backend_co_flush(d.be), ==, 0);
@@ -401,12 +394,10 @@ static void coroutine_fn is_cut_later(ReqFlags zero_flags)
 {
     Memdisk *disk = memdisk_new(&(MemdiskOptions){.zero_flags = zero_flags});
     uint8_t *buf = g_malloc(64 * MiB);
-    GError *err = NULL;
     Qcow2Disk d;
     int64_t full;
 
-    qcow2_disk_create(disk, (BlockdevCreateOptionsQcow2){.size = 128 * MiB}, &err);
-    g_assert_no_error(err);
+    qcow2_disk_create(disk, (BlockdevCreateOptionsQcow2){.size = 128 * MiB});
     d = qcow2_disk_open(disk, "img", "");
     memset(buf, 1, 64 * MiB);
     g_assert_cmpint(backend_co_pwrite(d.be, 0, buf, 64 * MiB, 0), ==, 0);
