@@ -70,6 +70,16 @@ static void world_new(World *w, Choices *c)
     *w = (World){.c = c, .disk = memdisk_new(&o), .length = o.length};
 }
 
+/* @fn, with the ready queue in one of so many random orders; 0: FIFO */
+static void run_in_world(Choices *c, CoroutineFn *fn, uint64_t orders)
+{
+    World w;
+
+    world_new(&w, c);
+    vtest_run(fn, &w, orders ? choose_in(c, 0, orders) : 0);
+    memdisk_free(w.disk);
+}
+
 /* Nothing that breaks the promises to drivers (block/driver.h) has reached the disk. */
 static void check_log(const World *w)
 {
@@ -158,11 +168,7 @@ static void coroutine_fn like_an_array(void *opaque)
 
 static void prop_like_an_array(Choices *c)
 {
-    World w;
-
-    world_new(&w, c);
-    vtest_run(like_an_array, &w, 0);
-    memdisk_free(w.disk);
+    run_in_world(c, like_an_array, 0);
 }
 PROPERTY("/io/like-an-array", prop_like_an_array)
 
@@ -217,11 +223,7 @@ static void coroutine_fn neighbours_keep_their_bytes(void *opaque)
 
 static void prop_neighbours_keep_their_bytes(Choices *c)
 {
-    World w;
-
-    world_new(&w, c);
-    vtest_run(neighbours_keep_their_bytes, &w, choose_in(c, 0, 100));
-    memdisk_free(w.disk);
+    run_in_world(c, neighbours_keep_their_bytes, 100);
 }
 PROPERTY("/io/neighbours-keep-their-bytes", prop_neighbours_keep_their_bytes)
 
@@ -250,11 +252,7 @@ static void coroutine_fn ordered_writes(void *opaque)
 
 static void prop_ordered_writes(Choices *c)
 {
-    World w;
-
-    world_new(&w, c);
-    vtest_run(ordered_writes, &w, 0); /* FIFO: what was spawned first arrives first */
-    memdisk_free(w.disk);
+    run_in_world(c, ordered_writes, 0); /* FIFO: what was spawned first arrives first */
 }
 PROPERTY("/io/order-of-arrival", prop_ordered_writes)
 
@@ -304,11 +302,7 @@ static void coroutine_fn crash_keeps_what_was_flushed(void *opaque)
 
 static void prop_crash(Choices *c)
 {
-    World w;
-
-    world_new(&w, c);
-    vtest_run(crash_keeps_what_was_flushed, &w, 0);
-    memdisk_free(w.disk);
+    run_in_world(c, crash_keeps_what_was_flushed, 0);
 }
 PROPERTY("/io/crash-keeps-what-was-flushed", prop_crash)
 
@@ -341,10 +335,6 @@ static void coroutine_fn errors_stay_inside(void *opaque)
 
 static void prop_errors_stay_inside(Choices *c)
 {
-    World w;
-
-    world_new(&w, c);
-    vtest_run(errors_stay_inside, &w, 0);
-    memdisk_free(w.disk);
+    run_in_world(c, errors_stay_inside, 0);
 }
 PROPERTY("/io/errors-stay-inside", prop_errors_stay_inside)

@@ -244,6 +244,14 @@ static void coroutine_fn world_end(World *w)
     nbd_client_set_dialer(NULL, NULL);
 }
 
+static void run(Choices *c, CoroutineFn *fn)
+{
+    g_autofree World *w = g_new0(World, 1);
+
+    w->c = c;
+    vtest_run(fn, w, choose_in(c, 0, 1000));
+}
+
 static void coroutine_fn disk_entry(void *opaque)
 {
     World *w = opaque;
@@ -256,10 +264,7 @@ static void coroutine_fn disk_entry(void *opaque)
 
 static void prop_client_and_server_are_a_disk(Choices *c)
 {
-    g_autofree World *w = g_new0(World, 1);
-
-    w->c = c;
-    vtest_run(disk_entry, w, choose_in(c, 0, 1000));
+    run(c, disk_entry);
 }
 
 /* With a reconnect-delay nobody above notices the cuts. */
@@ -276,10 +281,7 @@ static void coroutine_fn resend_entry(void *opaque)
 
 static void prop_cuts_are_bridged(Choices *c)
 {
-    g_autofree World *w = g_new0(World, 1);
-
-    w->c = c;
-    vtest_run(resend_entry, w, choose_in(c, 0, 1000));
+    run(c, resend_entry);
 }
 
 /* Without one they fail at once, in order, with what happened known to the model. */
@@ -299,10 +301,7 @@ static void coroutine_fn fail_entry(void *opaque)
 
 static void prop_cuts_fail_at_once(Choices *c)
 {
-    g_autofree World *w = g_new0(World, 1);
-
-    w->c = c;
-    vtest_run(fail_entry, w, choose_in(c, 0, 1000));
+    run(c, fail_entry);
 }
 
 PROPERTY("/nbd/is-a-disk", prop_client_and_server_are_a_disk)

@@ -120,76 +120,67 @@ static void coroutine_fn check_echo(Stream *s, const char *text)
     g_assert_cmpmem(buf, strlen(text), text, strlen(text));
 }
 
+/* It serves somebody, who calls it @name (NULL: whatever), and stops. */
+static void coroutine_fn check_serves(Server *server, const char *name)
+{
+    Stream *s = client(server);
+
+    check_echo(s, "hello");
+    if (name) {
+        g_assert_cmpstr(stream_peer_name(s), ==, name);
+    }
+    stream_close(s);
+    server_stop(server);
+}
+
 static void coroutine_fn test_unix_echo(void)
 {
     Server server = {0};
-    Stream *s;
     g_autofree char *name = NULL;
 
     server_start_unix(&server, echo);
     name = g_strdup_printf("unix:%s", server.path);
-    s = client(&server);
-    check_echo(s, "hello");
-    g_assert_cmpstr(stream_peer_name(s), ==, name);
     g_assert_cmpint(listener_port(server.listener), ==, -1);
-    stream_close(s);
-    server_stop(&server);
+    check_serves(&server, name);
 }
 
 static void coroutine_fn test_tcp_echo(void)
 {
     Server server = {0};
-    Stream *s;
     g_autofree char *name = NULL;
 
     server_start_tcp(&server, echo);
     name = g_strdup_printf("127.0.0.1:%s", server.port);
-    s = client(&server);
-    check_echo(s, "hello");
-    g_assert_cmpstr(stream_peer_name(s), ==, name);
-    stream_close(s);
-    server_stop(&server);
+    check_serves(&server, name);
 }
 
 static void coroutine_fn test_host_name_is_looked_up(void)
 {
     Server server = {0};
-    Stream *s;
 
     server_start_tcp(&server, echo);
     server.addr.host = "localhost";
     server.addr.ipv4 = true;
-    s = client(&server);
-    check_echo(s, "hello");
-    stream_close(s);
-    server_stop(&server);
+    check_serves(&server, NULL);
 }
 
 static void coroutine_fn test_any_host_serves_both_families(void)
 {
     Server server = {.addr = {.kind = STREAM_ADDR_INET, .port = "0"}};
-    Stream *s;
 
     server_start(&server, echo);
     g_snprintf(server.port, sizeof(server.port), "%d", listener_port(server.listener));
     server.addr = (StreamAddr){.kind = STREAM_ADDR_INET, .host = "127.0.0.1", .port = server.port};
-    s = client(&server);
-    check_echo(s, "four");
-    stream_close(s);
-    server_stop(&server);
+    check_serves(&server, NULL);
 }
 
 static void coroutine_fn test_abstract_name(void)
 {
     g_autofree char *name = g_strdup_printf("tandem-test-%d", getpid());
     Server server = {.addr = {.kind = STREAM_ADDR_UNIX, .path = name, .abstract = true}};
-    Stream *s;
 
     server_start(&server, echo);
-    s = client(&server);
-    check_echo(s, "hello");
-    stream_close(s);
-    server_stop(&server);
+    check_serves(&server, NULL);
 }
 
 static void coroutine_fn test_200_connects(void)
