@@ -175,7 +175,9 @@ static bool any_backing(const Qcow2 *q, uint64_t offset)
     return offset < qcow2_backing_bytes(q);
 }
 
-int coroutine_fn qcow2_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
+/* @all: refused unless every byte is in a whole cluster; if not, the rest is left as it is. */
+static int coroutine_fn
+drop_request(BlockNode *node, uint64_t offset, uint64_t bytes, Qcow2Drop how, bool all)
 {
     Qcow2 *q = qcow2_of(node);
     uint64_t start, end;
@@ -186,45 +188,31 @@ int coroutine_fn qcow2_co_pdiscard(BlockNode *node, int64_t offset, int64_t byte
         return r;
     }
     if (q->scratch) {
-        return scratch_co_zero(q, (uint64_t)offset, (uint64_t)bytes, true);
+        return scratch_co_zero(q, offset, bytes, !all);
     }
-    if (q->h.version < 3 && any_backing(q, (uint64_t)offset)) {
+    if (q->h.version < 3 && any_backing(q, offset)) {
         return -ENOTSUP;
     }
-    whole_clusters(q, (uint64_t)offset, (uint64_t)bytes, &start, &end);
-    parity = qcow2_enter(q);
-    if (end > start) {
-        r = qcow2_co_drop(q, start, end - start, QCOW2_DROP_DISCARD);
-    }
-    qcow2_leave(q, parity);
-    return r == 0 ? qcow2_co_relieve(q) : r;
-}
-
-int coroutine_fn
-qcow2_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
-{
-    Qcow2 *q = qcow2_of(node);
-    Qcow2Drop how = flags & REQ_MAY_UNMAP ? QCOW2_DROP_DISCARD : QCOW2_DROP_ZERO;
-    uint64_t start, end;
-    unsigned parity;
-    int r = qcow2_co_begin_change(q);
-
-    if (r < 0) {
-        return r;
-    }
-    if (q->scratch) {
-        return scratch_co_zero(q, (uint64_t)offset, (uint64_t)bytes, false);
-    }
-    if (q->h.version < 3 && any_backing(q, (uint64_t)offset)) {
-        return -ENOTSUP;
-    }
-    whole_clusters(q, (uint64_t)offset, (uint64_t)bytes, &start, &end);
-    /* The core cuts requests at pwrite_zeroes_alignment: what is left is less than a cluster. */
-    if (start != (uint64_t)offset || end < (uint64_t)(offset + bytes)) {
+    whole_clusters(q, offset, bytes, &start, &end);
+    if (all && (start != offset || end < offset + bytes)) {
         return -ENOTSUP;
     }
     parity = qcow2_enter(q);
     r = qcow2_co_drop(q, start, end - start, how);
     qcow2_leave(q, parity);
     return r == 0 ? qcow2_co_relieve(q) : r;
+}
+
+int coroutine_fn qcow2_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
+{
+    return drop_request(node, (uint64_t)offset, (uint64_t)bytes, QCOW2_DROP_DISCARD, false);
+}
+
+/* The core cuts requests at pwrite_zeroes_alignment: what is refused is less than a cluster. */
+int coroutine_fn
+qcow2_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
+{
+    Qcow2Drop how = flags & REQ_MAY_UNMAP ? QCOW2_DROP_DISCARD : QCOW2_DROP_ZERO;
+
+    return drop_request(node, (uint64_t)offset, (uint64_t)bytes, how, true);
 }
