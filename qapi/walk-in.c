@@ -221,39 +221,11 @@ walk_enum(Walk *w, const QapiType *type, const json_t *json, const Path *path, i
     return true;
 }
 
-static bool
-store_int(Walk *w, const QapiType *type, const Path *path, int64_t value, void *slot)
+/* Signed or not, the low bytes are the same. */
+static void
+store_low(size_t size, uint64_t value, void *slot)
 {
-    int bits = 8 * (int)type->size;
-
-    if (bits < 64 && (value < -(INT64_C(1) << (bits - 1)) || value >= INT64_C(1) << (bits - 1))) {
-        return bad_value(w, path, type->name);
-    }
-    switch (type->size) {
-    case 1:
-        *(int8_t *)slot = (int8_t)value;
-        break;
-    case 2:
-        *(int16_t *)slot = (int16_t)value;
-        break;
-    case 4:
-        *(int32_t *)slot = (int32_t)value;
-        break;
-    default:
-        *(int64_t *)slot = value;
-    }
-    return true;
-}
-
-static bool
-store_uint(Walk *w, const QapiType *type, const Path *path, uint64_t value, void *slot)
-{
-    int bits = 8 * (int)type->size;
-
-    if (bits < 64 && value >> bits) {
-        return bad_value(w, path, type->name);
-    }
-    switch (type->size) {
+    switch (size) {
     case 1:
         *(uint8_t *)slot = (uint8_t)value;
         break;
@@ -266,6 +238,29 @@ store_uint(Walk *w, const QapiType *type, const Path *path, uint64_t value, void
     default:
         *(uint64_t *)slot = value;
     }
+}
+
+static bool
+store_int(Walk *w, const QapiType *type, const Path *path, int64_t value, void *slot)
+{
+    int bits = 8 * (int)type->size;
+
+    if (bits < 64 && (value < -(INT64_C(1) << (bits - 1)) || value >= INT64_C(1) << (bits - 1))) {
+        return bad_value(w, path, type->name);
+    }
+    store_low(type->size, (uint64_t)value, slot);
+    return true;
+}
+
+static bool
+store_uint(Walk *w, const QapiType *type, const Path *path, uint64_t value, void *slot)
+{
+    int bits = 8 * (int)type->size;
+
+    if (bits < 64 && value >> bits) {
+        return bad_value(w, path, type->name);
+    }
+    store_low(type->size, value, slot);
     return true;
 }
 
