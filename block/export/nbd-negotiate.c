@@ -231,6 +231,7 @@ static NegoResult opt_meta_context(Nego *n)
 {
     NbdConn *c = n->c;
     bool list = n->option == NBD_OPT_LIST_META_CONTEXT;
+    bool instance = false;
     uint32_t found = 0;
     NbdMetaData m;
     NbdText query;
@@ -255,12 +256,16 @@ static NegoResult opt_meta_context(Nego *n)
     }
     while (nbd_meta_next(&m, &query)) {
         found |= contexts_of(query, offered_contexts(e), list);
+        instance |= list && nbd_text_equals(query, NBD_CONTEXT_INSTANCE);
     }
     if (found & NBD_CTX_BASE) {
         put_context(n, 0, NBD_CONTEXT_BASE_ALLOCATION);
     }
     if (found & NBD_CTX_DEPTH) {
         put_context(n, 1, NBD_CONTEXT_QEMU_DEPTH);
+    }
+    if (instance) {
+        put_context(n, 0, e->instance);
     }
     if (!list) {
         c->contexts = found;

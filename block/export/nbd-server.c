@@ -22,6 +22,13 @@ NbdExport *nbd_server_find(NbdServer *s, NbdText name)
     return NULL;
 }
 
+static char *instance_name(void)
+{
+    g_autofree char *uuid = g_uuid_string_random();
+
+    return g_strconcat(NBD_CONTEXT_INSTANCE, uuid, NULL);
+}
+
 NbdExport *nbd_export_new(NbdServer *s, const NbdExport *init)
 {
     NbdExport *e = g_new0(NbdExport, 1);
@@ -32,6 +39,7 @@ NbdExport *nbd_export_new(NbdServer *s, const NbdExport *init)
     e->writable = init->writable;
     e->depth_context = init->depth_context;
     e->preferred_block = init->preferred_block;
+    e->instance = instance_name();
     e->ops = init->ops;
     e->disk = init->disk;
     e->server = s;
@@ -56,6 +64,7 @@ void coroutine_fn nbd_export_co_free(NbdExport *e)
     while (e->conns.length > 0) {
         co_queue_wait(&e->conn_gone);
     }
+    g_free(e->instance);
     g_free(e->name);
     g_free(e->description);
     g_free(e);

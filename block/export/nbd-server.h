@@ -57,6 +57,7 @@ struct NbdExport {
     bool writable;
     bool depth_context; /* offers qemu:allocation-depth */
     uint32_t preferred_block;
+    char *instance;     /* NBD_CONTEXT_INSTANCE and what is this export's own */
     const NbdDiskOps *ops;
     void *disk;
 

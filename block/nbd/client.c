@@ -9,6 +9,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "block/nbd-client.h"
 #include "util/trace.h"
@@ -35,6 +36,7 @@ struct NbdClient {
     bool closing;
     bool give_up; /* the link that breaks next was shut on purpose */
     unsigned calls;
+    unsigned stops; /* times that those who wait were told to stop */
     CoQueue changed;    /* state, closing, reconnecting */
     CoQueue kick;       /* ends a pause between attempts */
     LoopTimer delay;    /* WAIT only */
@@ -53,7 +55,8 @@ struct NbdClient {
     bool timed_out;
 
     /* Acknowledged writes and how far they are known to be stable. */
-    unsigned breaks; /* of links */
+    unsigned servers; /* that may have gone with what they had acknowledged */
+    bool unsure;      /* whether ours has, until we know whom a new link leads to */
     uint64_t write_gen, flushed_gen;
     bool lost_writes;
 };
@@ -105,7 +108,8 @@ attempt(NbdClient *c, int64_t deadline_ns, NbdSession *ret, GError **errp)
     if (c->closing) {
         stream_shutdown(s);
     }
-    if (nbd_handshake_co_client(&reader, c->export, c->context, ret, errp)) {
+    if (nbd_handshake_co_client(&reader, c->export, c->context, c->reconnect_delay_ns > 0, ret,
+                                errp)) {
         link = nbd_link_new(s, &reader, ret, link_down, c);
     }
     timer_cancel(&c->attempt_timer);
@@ -134,6 +138,39 @@ static bool same_export(const NbdSession *was, const NbdSession *is)
            is->info.max_payload >= was->info.max_payload && (is->has_context || !was->has_context);
 }
 
+/* --- what a server takes with it --- */
+
+/* Acknowledged, and perhaps lost. */
+static void lose_writes(NbdClient *c)
+{
+    c->lost_writes = true;
+    if (c->writes_lost && !c->closing) {
+        c->writes_lost(c->break_err, c->opaque);
+    }
+}
+
+static void server_gone(NbdClient *c)
+{
+    bool unflushed = c->write_gen > c->flushed_gen;
+
+    c->unsure = false;
+    c->servers++;
+    c->flushed_gen = c->write_gen;
+    if (unflushed) {
+        lose_writes(c);
+    }
+}
+
+/* A new link: does it lead to where the last one did? */
+static void look_who_is_there(NbdClient *c, const NbdSession *session)
+{
+    if (c->unsure && !g_str_equal(session->instance, c->session.instance)) {
+        server_gone(c);
+    }
+    c->unsure = false;
+    memcpy(c->session.instance, session->instance, sizeof(session->instance));
+}
+
 /* --- states --- */
 
 static void set_state(NbdClient *c, NbdClientState state, int err)
@@ -149,6 +186,9 @@ static void set_state(NbdClient *c, NbdClientState state, int err)
     }
     if (was_down != is_down && c->link_changed && !c->closing) {
         c->link_changed(!is_down, err, c->opaque);
+    }
+    if (is_down && c->unsure) {
+        server_gone(c);
     }
 }
 
@@ -198,33 +238,22 @@ static void look_for_another(NbdClient *c)
     c->give_up = false;
 }
 
-/* The server may have died with what it had acknowledged. */
-static void lose_writes(NbdClient *c)
-{
-    c->lost_writes = true;
-    if (c->writes_lost && !c->closing) {
-        c->writes_lost(c->break_err, c->opaque);
-    }
-}
-
 static void link_down(NbdLink *link, int err, bool fatal, void *opaque)
 {
     NbdClient *c = opaque;
-    bool unflushed = c->write_gen > c->flushed_gen;
 
     assert(!c->dead && !c->reconnecting);
     c->dead = link;
     c->link = NULL;
-    c->flushed_gen = c->write_gen;
-    c->breaks++;
     c->break_err = err;
     if (fatal || !can_dial_again(c)) {
         set_state(c, NBD_CLIENT_QUIT, fatal ? EPROTO : err);
     } else {
         look_for_another(c);
     }
-    if (unflushed) {
-        lose_writes(c);
+    c->unsure = c->state == NBD_CLIENT_WAIT && *c->session.instance;
+    if (!c->unsure) {
+        server_gone(c);
     }
 }
 
@@ -247,6 +276,7 @@ static bool coroutine_fn adopt(NbdClient *c, NbdLink *link, const NbdSession *se
         c->link = link;
         c->proven = false;
         c->reconnecting = false; /* link_down() may start the next one */
+        look_who_is_there(c, session);
         set_state(c, NBD_CLIENT_CONNECTED, 0);
         return true;
     }
@@ -400,6 +430,7 @@ bool nbd_client_is_silent(NbdClient *c)
 void nbd_client_stop_waiting(NbdClient *c)
 {
     if (c->state == NBD_CLIENT_WAIT && c->calls > 0) {
+        c->stops++; /* also for him who runs only when the link is back */
         set_state(c, NBD_CLIENT_NOWAIT, c->break_err);
     }
 }
@@ -416,9 +447,11 @@ const NbdSession *nbd_client_session(const NbdClient *c)
 
 /* --- requests --- */
 
-/* @ret_breaks: of the link that has answered */
-static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call, unsigned *ret_breaks)
+/* @ret_servers: of the one that has answered */
+static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call, unsigned *ret_servers)
 {
+    unsigned stops = c->stops;
+
     for (;;) {
         while (c->state == NBD_CLIENT_WAIT) {
             if (c->waiting) {
@@ -426,10 +459,10 @@ static int coroutine_fn call_until_answered(NbdClient *c, NbdCall *call, unsigne
             }
             co_queue_wait(&c->changed);
         }
-        if (c->state != NBD_CLIENT_CONNECTED) {
+        if (c->state != NBD_CLIENT_CONNECTED || c->stops != stops) {
             return -EIO;
         }
-        *ret_breaks = c->breaks;
+        *ret_servers = c->servers;
         (void)nbd_link_co_call(c->link, call);
         if (!call->link_failed) {
             c->proven = true;
@@ -448,17 +481,17 @@ static bool leaves_unflushed(const NbdCall *call)
 
 int coroutine_fn nbd_client_co_call(NbdClient *c, NbdCall *call)
 {
-    unsigned breaks;
+    unsigned servers;
     int ret;
 
     c->calls++;
-    ret = call_until_answered(c, call, &breaks);
+    ret = call_until_answered(c, call, &servers);
     c->calls--;
     if (ret == 0 && leaves_unflushed(call)) {
-        if (breaks == c->breaks) {
+        if (servers == c->servers) {
             c->write_gen++;
         } else {
-            lose_writes(c); /* it broke right behind the answer, before we came to run */
+            lose_writes(c); /* it went right behind the answer, before we came to run */
         }
     }
     return ret;

@@ -13,7 +13,9 @@
  * go on in the background, 1, 2, 4, 8, 16, 16... seconds apart.
  *
  * Writes that were acknowledged and not flushed when a link broke may be lost
- * if the server died: it is told at once, and the next flush fails once.
+ * if the server died: it is told, and the next flush fails once. That it has
+ * not died shows when a new link leads to the same instance of the export, which
+ * is waited for if the server tells its instance and may come back.
  */
 #ifndef BLOCK_NBD_CLIENT_PRIVATE_H
 #define BLOCK_NBD_CLIENT_PRIVATE_H

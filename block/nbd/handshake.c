@@ -228,6 +228,44 @@ static bool coroutine_fn ask_context(NbdReader *r, Answer *a, const char *export
     }
 }
 
+/* --- LIST_META_CONTEXT: the export's instance --- */
+
+static void note_instance(NbdText name, NbdSession *s)
+{
+    size_t prefix = strlen(NBD_CONTEXT_INSTANCE);
+
+    if (name.len == prefix + NBD_INSTANCE_BYTES &&
+        memcmp(name.s, NBD_CONTEXT_INSTANCE, prefix) == 0) {
+        memcpy(s->instance, name.s + prefix, NBD_INSTANCE_BYTES);
+    }
+}
+
+/* Whoever does not know what we mean says so, or lists nothing. */
+static bool coroutine_fn
+ask_instance(NbdReader *r, Answer *a, const char *export, NbdSession *s, GError **errp)
+{
+    if (!send_meta(r, NBD_OPT_LIST_META_CONTEXT, export, NBD_CONTEXT_INSTANCE, errp)) {
+        return false;
+    }
+    for (int i = 0; i < MAX_REPLIES; i++) {
+        uint32_t id;
+        NbdText name;
+
+        if (!read_answer(r, NBD_OPT_LIST_META_CONTEXT, a, errp)) {
+            return false;
+        }
+        if (a->h.type == NBD_REP_ACK || a->h.type & NBD_REP_ERROR) {
+            return true;
+        }
+        if (a->h.type != NBD_REP_META_CONTEXT ||
+            !nbd_context_parse(a->data, a->bytes, &id, &name)) {
+            return fail(errp, "NBD server sent a malformed list of metadata contexts");
+        }
+        note_instance(name, s);
+    }
+    return fail(errp, "NBD server does not come to an end of its replies");
+}
+
 /* --- GO, INFO --- */
 
 static bool coroutine_fn send_go(NbdReader *r, uint32_t option, const char *export, GError **errp)
@@ -375,7 +413,7 @@ static bool coroutine_fn go(NbdReader *r, Answer *a, const Greeting *g, const ch
 }
 
 static bool coroutine_fn negotiate(NbdReader *r, Answer *a, const char *export, const char *context,
-                                   NbdSession *s, GError **errp)
+                                   bool want_instance, NbdSession *s, GError **errp)
 {
     Greeting g;
 
@@ -391,11 +429,14 @@ static bool coroutine_fn negotiate(NbdReader *r, Answer *a, const char *export, 
     if (s->structured && context && !ask_context(r, a, export, context, s, errp)) {
         return false;
     }
+    if (want_instance && !ask_instance(r, a, export, s, errp)) {
+        return false;
+    }
     return go(r, a, &g, export, &s->info, errp);
 }
 
 bool coroutine_fn nbd_handshake_co_client(NbdReader *r, const char *export, const char *context,
-                                          NbdSession *ret, GError **errp)
+                                          bool want_instance, NbdSession *ret, GError **errp)
 {
     g_autofree Answer *a = g_new(Answer, 1);
     NbdSession s = {0};
@@ -403,7 +444,7 @@ bool coroutine_fn nbd_handshake_co_client(NbdReader *r, const char *export, cons
     if (strlen(export) > NBD_MAX_STRING) {
         return fail(errp, "Export name is longer than %d bytes", NBD_MAX_STRING);
     }
-    if (!negotiate(r, a, export, context, &s, errp)) {
+    if (!negotiate(r, a, export, context, want_instance, &s, errp)) {
         return false;
     }
     *ret = s;

@@ -7,7 +7,8 @@
  * prefix of what the guest wrote, never a history with a hole in it, and the
  * guest does not wait for a peer that cannot be used without a resync. A link
  * that breaks with writes that nobody has flushed is such an error, even if it
- * comes back: the peer may have died with them and been started again.
+ * comes back, unless it comes back to the same export: else the peer may have died
+ * with them and been started again.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -20,7 +20,8 @@ void nbd_client_fail_waiting(BlockNode *node);
 typedef enum NbdLinkEvent {
     NBD_LINK_UP,          /* again */
     NBD_LINK_DOWN,        /* with a reconnect-delay: it has passed in vain */
-    NBD_LINK_WRITES_LOST, /* perhaps: it broke with writes that nobody had flushed */
+    NBD_LINK_WRITES_LOST, /* perhaps: it broke with writes that nobody had flushed, and does not
+                           * lead to the same export again */
 } NbdLinkEvent;
 
 /* @err: positive errno; 0 of "up". Plain function, called as soon as the receiving side notices,

@@ -167,21 +167,42 @@ class Replication(unittest.TestCase):
         self.checkpoint()
         self.io(self.s, 'read -P 2 0 64k')
 
-    def test_link_that_breaks_with_unflushed_writes(self):
-        """The secondary may have died with them: told at once, also if it comes back."""
+    def cut_with_unflushed_write(self, meanwhile):
+        """The link breaks, and comes back after that."""
         path = f'{self.dir}/relay'
         relay = Relay(path, f'{self.dir}/nbd')
         self.addCleanup(relay.kill)
         self.replicate(path, ',file.reconnect-delay=600')
         self.io(self.p, 'write -P 1 0 64k')
         relay.kill()
-        self.p.wait_event('REPLICATION_ERROR', operation='link')
-        self.io(self.p, 'write -P 2 64k 64k') # does not wait
+        meanwhile()
         relay = Relay(path, f'{self.dir}/nbd')
         self.addCleanup(relay.kill)
+
+    def test_link_that_comes_back_to_the_same_export(self):
+        """It has what it had acknowledged, flushed or not."""
+        self.cut_with_unflushed_write(lambda: None)
+        self.io(self.p, 'write -P 2 64k 64k')
+        self.hmp(self.p, 'qemu-io colo-disk0 flush')
+        self.assertNotIn('error', self.p.cmd('query-replication')[0])
+        self.checkpoint()
+        self.io(self.s, 'read -P 1 0 64k')
+        self.io(self.s, 'read -P 2 64k 64k')
+
+    def test_link_that_comes_back_to_another_export(self):
+        """Which may lack what the one before had acknowledged: told before a write gets there."""
+        def export_again():
+            self.s.cmd('nbd-server-remove', name='parent0', mode='hard')
+            self.s.wait_event('BLOCK_EXPORT_DELETED')
+            self.s.cmd('nbd-server-add', device='parent0', writable=True)
+        self.cut_with_unflushed_write(export_again)
+        self.io(self.p, 'write -P 2 64k 64k') # waits for the link, and then in vain
+        self.p.wait_event('REPLICATION_ERROR', operation='link')
         self.assertIn('a resync is needed', self.p.error('xen-colo-do-checkpoint'))
         info = self.p.cmd('query-replication')[0]
         self.assertEqual((info['epoch'], info['error']['missed-bytes']), (1, 64 << 10))
+        self.s.cmd('xen-colo-do-checkpoint')
+        self.io(self.s, 'read -P 0 64k 64k')
 
     def drives(self, client):
         return {b['device']: b['inserted'] for b in client.cmd('query-block')}

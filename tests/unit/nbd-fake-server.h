@@ -44,6 +44,7 @@ static inline void coroutine_fn await_redial(Stream *old)
 typedef struct Opening {
     int64_t delay_ns, timeout_ns;
     bool is_fd;
+    const char *instance; /* that the server tells of the export; NULL: it has none */
     /* What comes of it. */
     GError *err;
     bool done;
@@ -138,6 +139,21 @@ static inline void coroutine_fn agree_context(void)
     say(REP "0000000a" ACK);
 }
 
+/* Only who reconnects asks. */
+static inline void coroutine_fn tell_instance(void)
+{
+    g_autofree char *reply = opening.instance
+        ? g_strdup_printf(REP "00000009 00000004 0000003a 00000000 'x-tandem:instance:%s'",
+                          opening.instance)
+        : g_strdup("");
+
+    if (opening.delay_ns > 0) {
+        hear(OPT "00000009 00000021 00000003 'exp' 00000001 00000012 'x-tandem:instance:'");
+        say(reply);
+        say(REP "00000009" ACK);
+    }
+}
+
 static inline void coroutine_fn hear_go(void)
 {
     hear(OPT "00000007 0000000b 00000003 'exp' 0001 0003");
@@ -156,6 +172,7 @@ static inline void coroutine_fn serve_handshake(void)
     greet();
     agree_structured();
     agree_context();
+    tell_instance();
     agree_go();
 }
 
@@ -171,6 +188,7 @@ static inline void coroutine_fn open_plain(Opening how)
     open_start(how);
     greet();
     decline_structured();
+    tell_instance();
     agree_go();
     open_end();
 }

@@ -264,6 +264,76 @@ static void coroutine_fn test_write_answered_with_the_last_breath_is_not_trusted
     close_client();
 }
 
+#define FIRST  "c2b7b46c-0f5d-4e0b-9a53-0a6b1f1f2d01"
+#define SECOND "c2b7b46c-0f5d-4e0b-9a53-0a6b1f1f2d02"
+
+/* A link that breaks with a write not flushed comes back to an export that calls itself so. */
+static void coroutine_fn come_back_to(const char *instance, bool at_last_breath)
+{
+    Stream *old;
+
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S, .instance = FIRST});
+    ask(NBD_CMD_TRIM, 0, 8);
+    answer(&one, SIMPLE "00000000", "");
+    if (!at_last_breath) {
+        g_assert_cmpint(call_end(&one), ==, 0);
+    }
+    old = wire;
+    stream_shutdown(wire);
+    if (at_last_breath) {
+        g_assert_cmpint(call_end(&one), ==, 0);
+    }
+    await_redial(old);
+    g_assert_cmpint(opening.losses, ==, 0); /* not known yet */
+    opening.instance = instance;
+    serve_handshake();
+    while (nbd_client_state(client) != NBD_CLIENT_CONNECTED) {
+        co_sleep_ns(NS_PER_US);
+    }
+}
+
+static void coroutine_fn test_same_export_has_lost_nothing(void)
+{
+    for (int at_last_breath = 0; at_last_breath < 2; at_last_breath++) {
+        come_back_to(FIRST, at_last_breath);
+        g_assert_cmpint(opening.losses, ==, 0);
+        ask(NBD_CMD_FLUSH, 0, 0);
+        answer(&one, SIMPLE "00000000", "");
+        g_assert_cmpint(call_end(&one), ==, 0);
+        close_client();
+    }
+}
+
+static void coroutine_fn test_another_export_may_lack_writes(void)
+{
+    static const char *const others[] = {SECOND, NULL};
+
+    for (size_t i = 0; i < 2 * G_N_ELEMENTS(others); i++) {
+        come_back_to(others[i / 2], i % 2);
+        g_assert_cmpint(opening.losses, ==, 1);
+        call_start(&one, NBD_CMD_FLUSH, 0, 0);
+        g_assert_cmpint(call_end(&one), ==, -EIO); /* once */
+        close_client();
+    }
+}
+
+/* Nobody has come back: then it is told that the link is down, and what that means. */
+static void coroutine_fn test_delay_passes_with_writes_unflushed(void)
+{
+    open_structured((Opening){.delay_ns = 5 * NS_PER_S, .instance = FIRST});
+    ask(NBD_CMD_TRIM, 0, 8);
+    answer(&one, SIMPLE "00000000", "");
+    g_assert_cmpint(call_end(&one), ==, 0);
+    nbd_client_set_dialer(dial_nobody, NULL);
+    stream_shutdown(wire);
+    co_sleep_ns(4 * NS_PER_S);
+    g_assert_cmpint(opening.losses + opening.downs, ==, 0);
+    co_sleep_ns(2 * NS_PER_S);
+    g_assert_cmpint(opening.losses, ==, 1);
+    g_assert_cmpint(opening.downs, ==, 1);
+    close_client();
+}
+
 static void coroutine_fn test_descriptor_is_used_once(void)
 {
     unsigned before;
@@ -291,6 +361,7 @@ static void coroutine_fn come_back_as(const char *size_and_flags)
     greet();
     agree_structured();
     agree_context();
+    tell_instance();
     hear_go();
     say(info);
     say(REP "00000007" ACK);
@@ -317,5 +388,8 @@ VTEST_ANY_ORDER("/nbd-client/close/yank", test_yank_and_cut_end_the_flush_of_a_c
 VTEST("/nbd-client/break/unflushed", test_unflushed_writes_fail_the_next_flush)
 VTEST_ANY_ORDER("/nbd-client/break/last-breath",
                 test_write_answered_with_the_last_breath_is_not_trusted)
+VTEST("/nbd-client/break/same-export", test_same_export_has_lost_nothing)
+VTEST("/nbd-client/break/another-export", test_another_export_may_lack_writes)
+VTEST("/nbd-client/break/delay-with-unflushed", test_delay_passes_with_writes_unflushed)
 VTEST("/nbd-client/break/descriptor", test_descriptor_is_used_once)
 VTEST("/nbd-client/break/another-disk", test_another_disk_after_reconnect_is_refused)

@@ -193,6 +193,38 @@ static void coroutine_fn test_list_contexts(void)
     end();
 }
 
+#define INSTANCE_QUERY "00000021 00000003 'exp' 00000001 00000012 'x-tandem:instance:'"
+
+static void coroutine_fn list_instance(uint8_t told[NBD_INSTANCE_BYTES])
+{
+    say(OPT "00000009" INSTANCE_QUERY);
+    hear(REP "00000009 00000004 0000003a 00000000 'x-tandem:instance:'");
+    g_assert_cmpint(stream_co_read_all(wire, told, NBD_INSTANCE_BYTES), ==, 0);
+    hear(REP "00000009" ACK);
+}
+
+/* The same as long as the export lives; told only when asked for, and no context to select. */
+static void coroutine_fn test_instance(void)
+{
+    uint8_t first[NBD_INSTANCE_BYTES], again[NBD_INSTANCE_BYTES];
+
+    start();
+    greet();
+    list_instance(first);
+    list_instance(again);
+    g_assert_cmpmem(first, sizeof(first), again, sizeof(again));
+    say(OPT "00000008 00000000");
+    hear(REP "00000008" ACK);
+    say(OPT "0000000a" INSTANCE_QUERY);
+    hear(REP "0000000a" ACK);
+    end();
+    start();
+    greet();
+    list_instance(again);
+    g_assert_cmpint(memcmp(first, again, sizeof(first)), !=, 0);
+    end();
+}
+
 static void coroutine_fn test_option_too_long_for_us_is_dropped(void)
 {
     g_autofree uint8_t *junk = g_malloc0(100000);
@@ -262,6 +294,7 @@ VTEST("/nbd-server/malformed-go", test_malformed_go_keeps_the_connection)
 VTEST("/nbd-server/structured-twice", test_structured_twice_is_invalid)
 VTEST("/nbd-server/context-needs-structured", test_set_context_needs_structured)
 VTEST("/nbd-server/list-contexts", test_list_contexts)
+VTEST("/nbd-server/instance", test_instance)
 VTEST("/nbd-server/long-option", test_option_too_long_for_us_is_dropped)
 VTEST("/nbd-server/huge-option", test_option_of_gigabytes_disconnects)
 VTEST("/nbd-server/handshake-deadline", test_handshake_deadline)

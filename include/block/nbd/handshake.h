@@ -17,18 +17,20 @@ typedef struct NbdSession {
     bool structured;
     bool has_context;
     uint32_t context_id;
+    char instance[NBD_INSTANCE_BYTES + 1]; /* of the export; empty: unknown */
 } NbdSession;
 
 /**
  * nbd_handshake_co_client() - until transmission
  * @export: name, at most NBD_MAX_STRING bytes
  * @context: metadata context wanted; NULL: none
+ * @want_instance: ask for that too, one round trip
  *
  * The caller limits the time by shutting the stream. False: the stream is of no
  * further use.
  */
 bool coroutine_fn nbd_handshake_co_client(NbdReader *r, const char *export, const char *context,
-                                          NbdSession *ret, GError **errp);
+                                          bool want_instance, NbdSession *ret, GError **errp);
 
 /* What a server tells about one export. */
 typedef struct NbdListed {

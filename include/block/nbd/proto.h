@@ -138,6 +138,14 @@ typedef enum NbdChunkType {
 #define NBD_CONTEXT_BASE_ALLOCATION "base:allocation"
 #define NBD_CONTEXT_QEMU_DEPTH      "qemu:allocation-depth"
 
+/*
+ * Ours: never selected, only listed when asked for, with NBD_INSTANCE_BYTES of
+ * text behind it that are new with each export. A client that comes back and
+ * finds the same has found all that it had been promised.
+ */
+#define NBD_CONTEXT_INSTANCE "x-tandem:instance:"
+#define NBD_INSTANCE_BYTES   36
+
 /* --- big-endian fields --- */
 
 static inline void be16_put(uint8_t *p, uint16_t v)
