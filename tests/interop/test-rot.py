@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pairs on rotten images (stormrot.py), from seeds (stormseeds.py)."""
+"""Pairs on rotten images (storm/rot.py), from seeds (storm/seeds.py)."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import replhosts  # noqa: E402,F401  (finds the lab)
-import stormseeds  # noqa: E402
-from stormrot import Rot  # noqa: E402
+from storm import seeds  # noqa: E402
+from storm.rot import Rot  # noqa: E402
 
 FIXED = (1, 2, 5, 7)
 
 if __name__ == '__main__':
-    sys.exit(stormseeds.main(Rot, FIXED))
+    sys.exit(seeds.main(Rot, FIXED))

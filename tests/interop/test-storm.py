@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Storms (storm.py) over a pair of real processes, from seeds (stormseeds.py)."""
+"""Storms (storm/blow.py) over a pair of real processes, from seeds (storm/seeds.py)."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import replhosts  # noqa: E402,F401  (finds the lab)
-import stormseeds  # noqa: E402
+from storm import seeds  # noqa: E402
 from lab.host import have_qemu  # noqa: E402
-from storm import Storm  # noqa: E402
+from storm.blow import Storm  # noqa: E402
 
 FIXED = (2, 8)
 MIXED = (('tandem', 'qemu'), ('qemu', 'tandem'))
@@ -29,4 +29,4 @@ def storm(seed, note):
 
 
 if __name__ == '__main__':
-    sys.exit(stormseeds.main(storm, FIXED))
+    sys.exit(seeds.main(storm, FIXED))

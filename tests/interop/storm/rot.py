@@ -3,15 +3,15 @@
 A pair one of whose images lies on something rotten: blkdebug fails a request of
 a kind, at a moment of the format above it, the k-th time and perhaps each time
 from then on. Nobody is told when, so who uses that image may see errors at any
-time; all others never do, and V, T, H and I of storm.py hold throughout.
+time; all others never do, and V, T, H and I of storm/blow.py hold throughout.
 """
 
 from lab.nbd import NbdError
 from lab.qmp import QmpError
-from stormfailover import Failover
-from stormground import SIZE
-from stormimage import Image
-from stormrules import same
+from storm.failover import Failover
+from storm.ground import SIZE
+from storm.image import Image
+from storm.rules import same
 
 PLACES = (('H1', 'disk0'), ('H2', 'disk0'), ('H2', 'active0'), ('H2', 'hidden0'))
 # Of an image whose tables are kept, and of one under the scratch policy.

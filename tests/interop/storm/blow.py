@@ -20,9 +20,9 @@ import signal
 import time
 
 from replhosts import Background
-from stormground import SIZE
-from stormrules import LIMIT
-from stormsilence import Silence
+from storm.ground import SIZE
+from storm.rules import LIMIT
+from storm.silence import Silence
 
 
 class Storm(Silence):

@@ -3,7 +3,7 @@
 
 import contextlib
 
-from stormrules import LIMIT, Rules
+from storm.rules import LIMIT, Rules
 
 
 class Pair(Rules):

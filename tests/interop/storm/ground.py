@@ -10,8 +10,8 @@ import time
 from lab.host import Host
 from faults import Relay, SmallDisk
 from replhosts import MIB, TANDEMD
-from stormguest import Model
-from stormimage import Image
+from storm.guest import Model
+from storm.image import Image
 
 SIZE = MIB
 

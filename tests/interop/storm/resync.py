@@ -4,8 +4,8 @@
 import time
 
 from replhosts import Background
-from stormfaults import Faults
-from stormrules import LIMIT
+from storm.faults import Faults
+from storm.rules import LIMIT
 
 
 class Resync(Faults):

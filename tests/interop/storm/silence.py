@@ -5,10 +5,10 @@ import socket
 import time
 
 from replhosts import Background
-from stormfailover import Failover
-from stormground import SIZE
-from stormguest import Guest
-from stormrules import LIMIT
+from storm.failover import Failover
+from storm.ground import SIZE
+from storm.guest import Guest
+from storm.rules import LIMIT
 
 
 class Silence(Failover):

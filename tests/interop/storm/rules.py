@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-What must hold of a pair (storm.py says what V, G, T, H and F are), and those who
+What must hold of a pair (storm/blow.py says what V, G, T, H and F are), and those who
 find out: guests, readers of the view, commands with their answers.
 """
 
@@ -13,8 +13,8 @@ import time
 from lab.host import free_port
 from lab.nbd import NbdError
 from lab.qmp import QmpError
-from stormguest import Guest
-from stormground import SIZE, Ground
+from storm.guest import Guest
+from storm.ground import SIZE, Ground
 
 LIMIT = 25  # seconds; machines are busy
 

@@ -11,8 +11,8 @@ import time
 
 from lab.nbd import FLUSH, READ, TRIM, WRITE, WRITE_ZEROES
 from replhosts import Background, MIB
-from stormpair import Pair
-from stormrules import LIMIT
+from storm.pair import Pair
+from storm.rules import LIMIT
 
 WRITES = (WRITE, WRITE_ZEROES, TRIM)
 

@@ -5,10 +5,10 @@ import signal
 import time
 
 from lab.nbd import FLUSH, READ, WRITE
-from stormfaults import broken
-from stormimage import chain_content
-from stormresync import Resync
-from stormrules import same
+from storm.faults import broken
+from storm.image import chain_content
+from storm.resync import Resync
+from storm.rules import same
 
 
 class Failover(Resync):
