@@ -9,6 +9,9 @@
 #include "block/jobs/mirror.h"
 
 #define MIRROR_RETRY_NS (100 * NS_PER_MS)
+/* The answer to a failover, and requests that were held for it, go before the first copies: those
+ * keep the processor until the system takes it away. */
+#define MIRROR_HEAD_START_NS (1 * NS_PER_MS)
 
 static Mirror *
 mirror_of(Job *job)
@@ -122,8 +125,12 @@ int coroutine_fn
 mirror_job_co_run(Job *job)
 {
     Mirror *m = mirror_of(job);
-    int r = mirror_job_co_find_dirty(m);
+    int r;
 
+    if (m->flush_copies) {
+        job_co_sleep(job, MIRROR_HEAD_START_NS);
+    }
+    r = mirror_job_co_find_dirty(m);
     if (r < 0) {
         job_set_error(job, g_strdup_printf("Cannot tell what has to be copied from node '%s': %s",
                                            m->from->node_name, g_strerror(-r)));
