@@ -500,13 +500,17 @@ static void coroutine_fn
 test_failover_under_writes(void)
 {
     ReplWorld *w = secondary_co_half_and_half();
+    int merging = 0;
 
+    memdisk_set_latency(w->disk, MEMDISK_WRITE | MEMDISK_FLUSH, NS_PER_MS);
     co_stop(true);
     for (int i = 0; world_stage(w) == REPLICATION_STAGE_FAILOVER; i++) {
         world_co_top_write(w, (i * 77777) % (LENGTH - 10000), 10000 - i % 5000, 0x80 + i % 64);
         world_co_check(w);
-        co_reschedule();
+        co_sleep_ns(50 * NS_PER_US);
+        merging += memdisk_log_count(w->disk, MEMDISK_WRITE) > 0;
     }
+    g_assert_cmpint(merging, >, 2);
     world_co_check(w);
     g_assert_cmpmem(memdisk_data(w->disk), LENGTH, w->view, LENGTH);
     world_co_free(w);
