@@ -418,6 +418,7 @@ int coroutine_fn qcow2_co_copy_range_from(BlockNode *node, int64_t offset, Block
 
 typedef enum Qcow2Drop {
     QCOW2_DROP_DISCARD, /* reads as zeroes afterwards */
+    QCOW2_DROP_UNMAP,   /* the same, and is allocated where the format has zero clusters */
     QCOW2_DROP_ZERO,    /* the same, but host clusters are kept */
     QCOW2_DROP_FULL,    /* unallocated afterwards: backing shows through */
 } Qcow2Drop;

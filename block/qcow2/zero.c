@@ -9,6 +9,16 @@
 #include "qcow2.h"
 #include "scratch.h"
 
+/* Discarding says nothing new where nothing is; zeroes that were written are allocated, as far as
+ * the format can say so. */
+static bool stays_unallocated(const Qcow2 *q, uint64_t guest, Qcow2Drop how)
+{
+    bool writes = how == QCOW2_DROP_ZERO || how == QCOW2_DROP_UNMAP;
+
+    return how == QCOW2_DROP_FULL ||
+           (guest >= qcow2_backing_bytes(q) && !(writes && q->h.version >= 3));
+}
+
 /* What the entry becomes; false: nothing changes. */
 static bool new_entry(const Qcow2 *q, uint64_t guest, uint64_t old, Qcow2Drop how, uint64_t *ret)
 {
@@ -20,7 +30,7 @@ static bool new_entry(const Qcow2 *q, uint64_t guest, uint64_t old, Qcow2Drop ho
         *ret = 0;
         return old != 0;
     }
-    if (type == QCOW2_UNALLOCATED && guest >= qcow2_backing_bytes(q)) {
+    if (type == QCOW2_UNALLOCATED && stays_unallocated(q, guest, how)) {
         return false;
     }
     if (keep && type == QCOW2_ZERO_ALLOC) {
@@ -78,7 +88,7 @@ static int coroutine_fn drop_cluster(Qcow2 *q, uint64_t guest, Qcow2Drop how, Ho
     if ((entry & QCOW2_OFFSET_MASK) == 0) {
         qcow2_free_entry(q, old,
                          how == QCOW2_DROP_FULL ? QCOW2_FREE_ALWAYS : QCOW2_FREE_REQUEST);
-    } else if (how == QCOW2_DROP_DISCARD && entry & QCOW2_COPIED &&
+    } else if (how != QCOW2_DROP_ZERO && entry & QCOW2_COPIED &&
                q->pass_discard[QCOW2_FREE_REQUEST]) {
         add_to_hole(q, hole, entry & QCOW2_OFFSET_MASK);
     }
@@ -88,10 +98,7 @@ static int coroutine_fn drop_cluster(Qcow2 *q, uint64_t guest, Qcow2Drop how, Ho
 /* May the whole range be skipped because nothing there would change? */
 static bool nothing_to_do(const Qcow2 *q, const Qcow2Extent *e, uint64_t guest, Qcow2Drop how)
 {
-    if (e->type != QCOW2_UNALLOCATED) {
-        return false;
-    }
-    return how == QCOW2_DROP_FULL || guest >= qcow2_backing_bytes(q);
+    return e->type == QCOW2_UNALLOCATED && stays_unallocated(q, guest, how);
 }
 
 static int coroutine_fn
@@ -175,11 +182,81 @@ static bool any_backing(const Qcow2 *q, uint64_t offset)
     return offset < qcow2_backing_bytes(q);
 }
 
-/* @all: refused unless every byte is in a whole cluster; if not, the rest is left as it is. */
+/* Not if it cannot be told. */
+static bool coroutine_fn backing_says_zero(Qcow2 *q, uint64_t from, uint64_t to)
+{
+    bool zero = true;
+
+    while (from < to && zero) {
+        BlockStatus st;
+        int r = node_co_block_status_above(q->node->backing->node, NULL, true, (int64_t)from,
+                                           (int64_t)(to - from), &st, NULL);
+
+        zero = r == 0 && st.flags & STATUS_ZERO;
+        from += r == 0 ? (uint64_t)st.bytes : 0;
+    }
+    return zero;
+}
+
+/*
+ * The status is of each layer at another moment: while one layer saves what
+ * another loses, it may be wrong. What is read is not.
+ */
+static bool coroutine_fn backing_is_zero(Qcow2 *q, uint64_t from, uint64_t to)
+{
+    uint64_t end = MIN(to, qcow2_backing_bytes(q));
+    struct iovec v;
+    uint8_t *buf;
+    bool zero;
+
+    if (from >= end) {
+        return true;
+    }
+    if (!backing_says_zero(q, from, end)) {
+        return false;
+    }
+    buf = buf_try_alloc(end - from);
+    zero = buf && qcow2_co_read_backing(q, from, iov_one(&v, buf, end - from)) == 0 &&
+           buf_is_zero(buf, end - from);
+    buf_free(buf, end - from);
+    return zero;
+}
+
+/*
+ * Less than a cluster: the whole of it if the rest reads as zeroes anyway, and
+ * -ENOTSUP if it does not, so that zeroes are written as data.
+ */
+static int coroutine_fn zero_small(Qcow2 *q, uint64_t offset, uint64_t bytes, Qcow2Drop how)
+{
+    uint64_t start = ALIGN_DOWN(offset, q->cluster_size), end = start + q->cluster_size;
+    CoRange range;
+    Qcow2Extent e;
+    bool rest;
+    int r;
+
+    if (q->h.version < 3) {
+        return -ENOTSUP;
+    }
+    rest = backing_is_zero(q, start, offset) && backing_is_zero(q, offset + bytes, end);
+    co_range_lock(&q->alloc_ranges, &range, start, q->cluster_size, CO_RANGE_EXCLUSIVE);
+    r = qcow2_co_map(q, start, q->cluster_size, &e);
+    if (r == 0 && (e.type == QCOW2_DATA || e.type == QCOW2_COMPRESSED ||
+                   (e.type == QCOW2_UNALLOCATED && !rest))) {
+        r = -ENOTSUP;
+    }
+    if (r == 0) {
+        r = drop_range(q, start, end, how);
+    }
+    co_range_unlock(&q->alloc_ranges, &range);
+    return r;
+}
+
+/* What is not in a whole cluster is left by a discard, and zeroed or refused otherwise. */
 static int coroutine_fn
-drop_request(BlockNode *node, uint64_t offset, uint64_t bytes, Qcow2Drop how, bool all)
+drop_request(BlockNode *node, uint64_t offset, uint64_t bytes, Qcow2Drop how, ReqFlags flags)
 {
     Qcow2 *q = qcow2_of(node);
+    bool all = how != QCOW2_DROP_DISCARD, small;
     uint64_t start, end;
     unsigned parity;
     int r = qcow2_co_begin_change(q);
@@ -194,25 +271,26 @@ drop_request(BlockNode *node, uint64_t offset, uint64_t bytes, Qcow2Drop how, bo
         return -ENOTSUP;
     }
     whole_clusters(q, offset, bytes, &start, &end);
-    if (all && (start != offset || end < offset + bytes)) {
-        return -ENOTSUP;
+    small = all && (start != offset || end < offset + bytes);
+    if (small && flags & REQ_NO_FALLBACK) {
+        return -ENOTSUP; /* a later part may fail, and then nothing may have changed */
     }
     parity = qcow2_enter(q);
-    r = qcow2_co_drop(q, start, end - start, how);
+    r = small ? zero_small(q, offset, bytes, how) : qcow2_co_drop(q, start, end - start, how);
     qcow2_leave(q, parity);
     return r == 0 ? qcow2_co_relieve(q) : r;
 }
 
 int coroutine_fn qcow2_co_pdiscard(BlockNode *node, int64_t offset, int64_t bytes)
 {
-    return drop_request(node, (uint64_t)offset, (uint64_t)bytes, QCOW2_DROP_DISCARD, false);
+    return drop_request(node, (uint64_t)offset, (uint64_t)bytes, QCOW2_DROP_DISCARD, 0);
 }
 
-/* The core cuts requests at pwrite_zeroes_alignment: what is refused is less than a cluster. */
+/* The core cuts requests at pwrite_zeroes_alignment: what is not whole is less than a cluster. */
 int coroutine_fn
 qcow2_co_pwrite_zeroes(BlockNode *node, int64_t offset, int64_t bytes, ReqFlags flags)
 {
-    Qcow2Drop how = flags & REQ_MAY_UNMAP ? QCOW2_DROP_DISCARD : QCOW2_DROP_ZERO;
+    Qcow2Drop how = flags & REQ_MAY_UNMAP ? QCOW2_DROP_UNMAP : QCOW2_DROP_ZERO;
 
-    return drop_request(node, (uint64_t)offset, (uint64_t)bytes, how, true);
+    return drop_request(node, (uint64_t)offset, (uint64_t)bytes, how, flags);
 }
