@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Corruption found while an image is in use, for programs without a monitor: a line on stderr. */
+/* What is found wrong with an image, for programs without a monitor: lines on stderr. */
 #include "image/corruption.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "block/node.h"
 #include "qapi/event-sink.h"
 
 static void tell(const char *name, json_t *data, void *opaque)
@@ -30,7 +31,14 @@ static void tell(const char *name, json_t *data, void *opaque)
     }
 }
 
+static void tell_finding(const char *line)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s\n", line);
+}
+
 void image_tell_corruption(void)
 {
+    block_set_findings(tell_finding);
     event_sink_add(tell, NULL);
 }

@@ -72,11 +72,10 @@ static void count_entry(Check *c, uint64_t entry)
         c->fragmented++; /* by nature */
         break;
     case QCOW2_DATA:
+    case QCOW2_ZERO_ALLOC:
         c->allocated++;
         c->fragmented += c->last_data && (entry & QCOW2_OFFSET_MASK) != c->last_data;
         c->last_data = (entry & QCOW2_OFFSET_MASK) + q->cluster_size;
-        /* fall through */
-    case QCOW2_ZERO_ALLOC:
         reference(c, entry & QCOW2_OFFSET_MASK, q->cluster_size);
         break;
     default:
@@ -177,7 +176,7 @@ static void count_refcount_structures(Check *c)
             host >= qcow2_file_end(q)) {
             block_finding("ERROR refcount table entry %" PRIu32 " is bad: %" PRIx64, i, host);
             c->corruptions++;
-            c->rebuild = true;
+            c->rebuild = c->unreadable = true;
             if (!IS_ALIGNED(host & ~(uint64_t)QCOW2_REFTABLE_RESERVED, q->cluster_size)) {
                 count_unreadable(c, i);
             }
@@ -188,7 +187,7 @@ static void count_refcount_structures(Check *c)
             block_finding("ERROR refcount block %" PRIu32 " refcount=%" PRIu32, i,
                           c->refs[host >> q->cluster_bits]);
             c->corruptions++;
-            c->rebuild = true;
+            c->rebuild = c->unreadable = true;
         }
     }
 }
@@ -223,15 +222,17 @@ static int coroutine_fn note_count(Check *c, uint64_t cluster, uint64_t stored, 
     return 0;
 }
 
-/* A rebuild mends what is too low. */
+/* A rebuild mends what is too low, and says so itself. */
 static int coroutine_fn mend_count(Check *c, uint64_t cluster, uint64_t stored, uint64_t found)
 {
     bool fits = found <= qcow2_refcount_max(c->q->h.refcount_order);
     bool leak = stored > found, fix = leak || (c->fix_all && !c->rebuild && fits);
     int r;
 
-    block_finding("%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
-                  fix ? "Repairing" : "ERROR", cluster, stored, found);
+    if (fix || !c->rebuild) {
+        block_finding("%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
+                      fix ? "Repairing" : "ERROR", cluster, stored, found);
+    }
     if (!fix) {
         return 0;
     }
@@ -272,7 +273,7 @@ int coroutine_fn check_co_refcounts(Check *c)
 
     CO_LOCK_GUARD(&c->q->meta_lock);
 
-    if (!c->rebuild) {
+    if (!c->unreadable) {
         r = each_wrong_count(c, note_count);
         readable = true;
     }
@@ -298,7 +299,7 @@ static int coroutine_fn stored_count(Check *c, uint64_t host, uint64_t *ret)
 
     CO_LOCK_GUARD(&c->q->meta_lock);
 
-    if (c->rebuild && !c->fix_all) { /* no blocks to read it from */
+    if (c->unreadable && !c->fix_all) { /* no blocks to read it from */
         *ret = i < c->clusters ? c->refs[i] : 0;
         return 0;
     }

@@ -14,6 +14,7 @@ typedef struct Check {
     uint64_t end;      /* index behind the last cluster that is referenced */
     uint64_t keep_off; /* index behind what bad entries point at not far behind the end; or 0 */
     bool rebuild;      /* refcount structures are beyond mending one by one */
+    bool unreadable;   /* some of them cannot even be read; implies rebuild */
     int64_t errors, corruptions, leaks, corruptions_fixed, leaks_fixed;
     int64_t bad_entries; /* corruptions that nothing here can mend */
     int64_t total, allocated, compressed, fragmented;

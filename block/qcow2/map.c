@@ -254,6 +254,14 @@ static int coroutine_fn write_new_table(Qcow2 *q, uint64_t l1_index, uint64_t ho
     return r;
 }
 
+/* The count of a table is in the file as soon as can be, lazy or not: tables are few. */
+static int coroutine_fn write_its_count(Qcow2 *q)
+{
+    CO_LOCK_GUARD(&q->rb_write_lock);
+
+    return qcow2_co_write_refcounts(q, "refblock_update_part");
+}
+
 static int coroutine_fn make_table(Qcow2 *q, uint64_t l1_index)
 {
     uint64_t old = q->l1[l1_index] & QCOW2_OFFSET_MASK, host, got;
@@ -266,6 +274,9 @@ static int coroutine_fn make_table(Qcow2 *q, uint64_t l1_index)
     r = qcow2_co_guard(q, host, q->cluster_size, QCOW2_OWNER_DATA);
     if (r == 0) {
         r = write_new_table(q, l1_index, host, fresh);
+    }
+    if (r == 0 && q->lazy) {
+        r = write_its_count(q);
     }
     if (r < 0) {
         qcow2_co_unalloc(q, host, 1);

@@ -65,6 +65,13 @@ static int coroutine_fn write_blocks(Check *c, const Rebuild *b, uint64_t *table
     return r;
 }
 
+static void drop_reference(Check *c, uint64_t cluster)
+{
+    if (c->refs[cluster] > 0 && --c->refs[cluster] == 0) {
+        block_finding("Repairing cluster %" PRIu64 " refcount=1 reference=0", cluster);
+    }
+}
+
 /* References of the old structures are gone, the new ones have theirs. */
 static void drop_old_references(Check *c)
 {
@@ -72,13 +79,13 @@ static void drop_old_references(Check *c)
     uint64_t first = q->h.reftable_offset >> q->cluster_bits;
 
     for (uint64_t i = 0; i < q->h.reftable_clusters && first + i < c->clusters; i++) {
-        c->refs[first + i] -= c->refs[first + i] > 0;
+        drop_reference(c, first + i);
     }
     for (uint32_t i = 0; i < q->rt_entries; i++) {
         uint64_t k = q->rt[i] >> q->cluster_bits;
 
         if (q->rt[i] && IS_ALIGNED(q->rt[i], q->cluster_size) && k < c->clusters) {
-            c->refs[k] -= c->refs[k] > 0;
+            drop_reference(c, k);
         }
     }
 }
@@ -134,6 +141,7 @@ int coroutine_fn check_co_rebuild(Check *c)
     if (!table) {
         return -ENOMEM;
     }
+    block_finding("Rebuilding refcount structure");
     drop_old_references(c);
     r = write_blocks(c, &b, table);
     if (r == 0) {

@@ -154,7 +154,7 @@ static bool coroutine_fn grow(Qcow2 *q, uint64_t size, GError **errp)
     int r = 0;
 
     if (need > QCOW2_L1_BYTES_MAX / 8) {
-        return fail(errp, "Image size too big for its cluster size");
+        return fail(errp, "Failed to grow the L1 table: File too large");
     }
     if (need > q->h.l1_size) {
         r = grow_l1(q, need);

@@ -144,19 +144,11 @@ static ImageCheck *coroutine_fn check_again(const Check *o, BlockNode *node, Ima
     return c;
 }
 
-static void print_finding(const char *line)
-{
-    fflush(stdout);
-    fprintf(stderr, "%s\n", line);
-}
-
 static int coroutine_fn check_node(const Check *o, BlockNode *node)
 {
     GError *err = NULL;
     ImageCheck *c;
     int status;
-
-    block_set_findings(print_finding);
 
     if (!node->drv->co_check) {
         img_error("This image format does not support checks");
