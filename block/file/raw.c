@@ -38,7 +38,7 @@ static bool check_window(const RawState *s, int64_t file_length, GError **errp)
     if (s->has_size && s->size > file_length - s->offset) {
         return fail(errp,
                     "The sum of offset (%lld) and size (%lld) has to be smaller or equal to "
-                    "the actual size of the containing file (%lld)",
+                    " the actual size of the containing file (%lld)",
                     (long long)s->offset, (long long)s->size, (long long)file_length);
     }
     if (s->has_size && s->size % SECTOR != 0) {

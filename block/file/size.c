@@ -8,6 +8,7 @@
 #include "file-internal.h"
 #include "util/buf.h"
 
+#define BLOCK        4096
 #define ZEROES_BYTES ((size_t)1 << 20)
 
 static const char *const prealloc_names[] = {"off", "metadata", "falloc", "full"};
@@ -47,6 +48,14 @@ preallocate(IoFile *io, int64_t from, int64_t to, BlockPreallocMode prealloc, GE
     return r == 0 || fail_errno(errp, -r, "Could not write zeros for preallocation");
 }
 
+/* What a direct file must be aligned to is found by reading; in a hole any read succeeds. */
+static void coroutine_fn allocate_first_block(IoFile *io, int64_t length)
+{
+    int64_t block = length < BLOCK ? FILE_SECTOR : BLOCK;
+
+    (void)write_zeroes(io, 0, MIN(length, block)); /* what fails here costs only the probe */
+}
+
 /* A regular file from @old to @length bytes; as it was on failure. */
 static bool coroutine_fn
 resize_file(IoFile *io, int64_t old, int64_t length, BlockPreallocMode prealloc, GError **errp)
@@ -61,6 +70,9 @@ resize_file(IoFile *io, int64_t old, int64_t length, BlockPreallocMode prealloc,
     }
     if (prealloc == BLOCK_PREALLOC_OFF || length == old) {
         r = io_file_co_truncate(io, length);
+        if (r == 0 && old == 0) {
+            allocate_first_block(io, length);
+        }
         return r == 0 || fail_errno(errp, -r, "Could not resize file");
     }
     if (!preallocate(io, old, length, prealloc, errp)) {
@@ -192,6 +204,9 @@ bool coroutine_fn file_co_create(const BlockdevCreateOptions *opts, GError **err
 
     if (o->size > (uint64_t)BLOCK_MAX_LENGTH) {
         return fail(errp, "Image size is too large");
+    }
+    if (o->has_extent_size_hint && o->extent_size_hint > UINT32_MAX) {
+        return fail(errp, "Extent size hint is too large");
     }
     fd = file_co_open_fd(o->filename, O_RDWR | O_CREAT);
     if (fd < 0) {
