@@ -2,8 +2,8 @@
 /*
  * File names of images: what users may write where a file name is wanted
  * (QEMU's command line: "path", "file:path", "json:{...}", "nbd://host/export",
- * "nbd+unix:///export?socket=path", "nbd:host:port", "null-co://"), and the
- * printable name of a node.
+ * "nbd+unix:///export?socket=path", "nbd:host:port", "null-co://",
+ * "blkdebug:config:image"), and the printable name of a node.
  */
 #include "core.h"
 
@@ -140,6 +140,27 @@ static json_t *parse_nbd_legacy(const char *rest, GError **errp)
 
 /* --- parsing --- */
 
+/* "config:image", where no config is needed and the image is a file name itself. */
+static json_t *coroutine_fn parse_blkdebug(const char *rest, GError **errp)
+{
+    const char *colon = strchr(rest, ':');
+    bool is_json;
+    json_t *image, *o;
+
+    if (!colon) {
+        return fail(errp, "blkdebug requires both config file and image path"), NULL;
+    }
+    image = filename_co_parse(colon + 1, &is_json, errp);
+    if (!image) {
+        return NULL;
+    }
+    o = json_pack("{s:s, s:o}", "driver", "blkdebug", "image", image);
+    if (colon > rest) {
+        json_object_set_new(o, "config", json_stringn(rest, (size_t)(colon - rest)));
+    }
+    return o;
+}
+
 /* The JSON parser calls itself for each level, and we are on a coroutine's stack. */
 static bool nests_too_deep(const char *text)
 {
@@ -242,6 +263,9 @@ json_t *coroutine_fn filename_co_parse(const char *filename, bool *ret_json, GEr
         (strcmp(proto, "null-co") == 0 || strcmp(proto, "null-aio") == 0)) {
         return json_pack("{s:s}", "driver", proto);
     }
+    if (strcmp(proto, "blkdebug") == 0) {
+        return parse_blkdebug(filename + n + 1, errp);
+    }
     return fail(errp, "Unknown protocol '%s'", proto), NULL;
 }
 
@@ -314,7 +338,7 @@ static char *nbd_name(const json_t *o)
     if (g_strcmp0(type, "unix") == 0) {
         g_autofree char *socket = g_uri_escape_string(text_of(server, "path"), "/", FALSE);
 
-        return g_strdup_printf("nbd+unix:///%s?socket=%s", path, socket);
+        return g_strdup_printf("nbd+unix://%s%s?socket=%s", *path ? "/" : "", path, socket);
     }
     if (g_strcmp0(type, "inet") == 0) {
         const char *host = text_of(server, "host"), *port = text_of(server, "port");
@@ -338,6 +362,21 @@ static char *protocol_name(const BlockNode *node)
         name = nbd_name(o);
     } else if (g_str_has_prefix(driver, "null-") && !json_object_get(o, "size")) {
         name = g_strdup_printf("%s://", driver);
+    }
+    json_decref(o);
+    return name;
+}
+
+/* "blkdebug:config:image", if the options say no more than that; NULL if they do. */
+static char *blkdebug_name(const BlockNode *node)
+{
+    const char *image = node->file ? node->file->node->filename : "json:", *config;
+    json_t *o = full_options(node);
+    char *name = NULL;
+
+    config = text_of(o, "config");
+    if (json_object_size(o) == (config ? 3 : 2) && !g_str_has_prefix(image, "json:")) {
+        name = g_strdup_printf("blkdebug:%s:%s", config ? config : "", image);
     }
     json_decref(o);
     return name;
@@ -391,6 +430,8 @@ void filename_refresh(BlockNode *node)
         name = protocol_name(node);
     } else if (is_named_by_file(node)) {
         name = g_strdup(node->file->node->filename);
+    } else if (strcmp(node->drv->name, "blkdebug") == 0) {
+        name = blkdebug_name(node);
     }
     g_free(node->filename);
     node->filename = name ? name : json_name(node);

@@ -72,7 +72,7 @@ static bool coroutine_fn read_config(GPtrArray *rules, const char *filename, GEr
     ReadCall c = {.filename = filename};
     int r = co_run_blocking(read_on_worker, &c);
     bool ok = r == 0 ? rules_add_config(rules, c.text, filename, errp)
-                     : fail_errno(errp, -r, "Could not read blkdebug config file '%s'", filename);
+                     : fail_errno(errp, -r, "Could not read blkdebug config file");
 
     g_free(c.text);
     return ok;
@@ -262,6 +262,20 @@ static int coroutine_fn blkdebug_co_block_status(BlockNode *node, bool want_zero
 
 /* --- events and breakpoints --- */
 
+static void (*notice)(const char *what, const char *tag);
+
+void blkdebug_set_notice(void (*fn)(const char *what, const char *tag))
+{
+    notice = fn;
+}
+
+static void tell(const char *what, const char *tag)
+{
+    if (notice) {
+        notice(what, tag);
+    }
+}
+
 /* The tag outlives the stop: a rule that was hit is gone, its tag is ours. */
 static void coroutine_fn stop_here(BlkdebugState *s, const char *tag)
 {
@@ -272,6 +286,7 @@ static void coroutine_fn stop_here(BlkdebugState *s, const char *tag)
         at = &(*at)->next;
     }
     *at = &me;
+    tell("Suspended", tag);
     co_queue_wake_all(&s->watchers);
     co_yield (); /* whoever resumes takes us off the list */
 }
@@ -325,6 +340,7 @@ static bool resume_first(BlkdebugState *s, const char *tag)
 
         if (strcmp(found->tag, tag) == 0) {
             *at = found->next;
+            tell("Resuming", tag);
             co_wake(found->co);
             return true;
         }

@@ -22,4 +22,11 @@ bool blkdebug_remove_break(BlockNode *node, const char *tag, GError **errp);
 bool coroutine_fn blkdebug_co_wait_break(BlockNode *node, const char *tag, GError **errp);
 bool blkdebug_is_stopped(BlockNode *node, const char *tag);
 
+/**
+ * blkdebug_set_notice() - have @notice called whenever a request is "Suspended" or "Resuming"
+ *
+ * Of the process: call before nodes are opened. NULL, the default, tells nobody.
+ */
+void blkdebug_set_notice(void (*notice)(const char *what, const char *tag));
+
 #endif

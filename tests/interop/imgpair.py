@@ -23,7 +23,6 @@ def normal(text):
                   'TIME', text)
     text = re.sub(r',0:0\d:[0-9.]+,.*', ',TIME', text)
     text = re.sub(r'in [0-9.]+ seconds', 'in T seconds', text)
-    text = re.sub(r"blkdebug: (Suspended|Resuming) request '.*'\n", '', text)
     return text.replace(', "compressed": false', '')
 
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/blkdebug.h"
 #include "block/drivers.h"
 #include "image/corruption.h"
 #include "image/io-cmd.h"
@@ -40,7 +41,8 @@ static void NORETURN die(const char *fmt, const char *arg)
 
 /* --- opening and closing --- */
 
-static bool coroutine_fn open_image(IoCmd *io, const ImageSpec *spec)
+/* @device: what a failure names; NULL if there are options only. */
+static bool coroutine_fn open_image(IoCmd *io, const ImageSpec *spec, const char *device)
 {
     GError *err = NULL;
     BlockBackend *be;
@@ -52,8 +54,7 @@ static bool coroutine_fn open_image(IoCmd *io, const ImageSpec *spec)
     }
     be = image_co_open(spec, &err);
     if (!be) {
-        g_prefix_error(&err, "can't open%s%s: ", spec->image_opts ? "" : " device ",
-                       spec->image_opts ? "" : spec->name);
+        g_prefix_error(&err, "can't open%s%s: ", device ? " device " : "", device ? device : "");
         io_cmd_report(io, err);
         return false;
     }
@@ -85,6 +86,12 @@ static int coroutine_fn quit_co(IoCmd *io, int argc, char **argv)
 
     t->quit = true;
     return 0;
+}
+
+/* A command's write is on the disk when it is told, so that a crash after it loses nothing. */
+static ImageSpec default_spec(void)
+{
+    return (ImageSpec){.flags.unmap = true, .writethrough = true};
 }
 
 static bool take_mode(ImageSpec *spec, int opt, const char *arg, GError **errp)
@@ -127,7 +134,7 @@ static char *with_path(const char *options, const char *path)
 
 static int coroutine_fn open_co(IoCmd *io, int argc, char **argv)
 {
-    ImageSpec spec = {.flags.unmap = true};
+    ImageSpec spec = default_spec();
     const char *options = NULL, *path;
     g_autofree char *text = NULL;
     GError *err = NULL;
@@ -146,7 +153,7 @@ static int coroutine_fn open_co(IoCmd *io, int argc, char **argv)
     }
     path = optind < argc ? argv[optind++] : NULL;
     if (io_cmd_backend(io)) {
-        return open_image(io, &spec) ? 0 : -EINVAL; /* refused */
+        return open_image(io, &spec, path) ? 0 : -EINVAL; /* refused */
     }
     if (optind < argc || (!path && !options)) {
         return io_cmd_usage(io, "open");
@@ -154,7 +161,7 @@ static int coroutine_fn open_co(IoCmd *io, int argc, char **argv)
     text = options ? with_path(options, path) : g_strdup(path);
     spec.name = text;
     spec.image_opts = options != NULL;
-    return open_image(io, &spec) ? 0 : -EINVAL;
+    return open_image(io, &spec, path) ? 0 : -EINVAL;
 }
 
 static const IoCommand tool_commands[] = {
@@ -234,7 +241,7 @@ static void coroutine_fn run_entry(void *opaque)
     IoCmd *io = io_cmd_new(PROGRAM, stdout, stderr, tool_commands, G_N_ELEMENTS(tool_commands), t);
 
     r->status = EXIT_FAILURE;
-    if (!t->spec.name || open_image(io, &t->spec)) {
+    if (!t->spec.name || open_image(io, &t->spec, t->spec.image_opts ? NULL : t->spec.name)) {
         r->status = (t->commands->len > 0 ? run_commands(t, io) : run_lines(t, io)) < 0
                         ? EXIT_FAILURE
                         : EXIT_SUCCESS;
@@ -262,7 +269,7 @@ static const CmdOption options[] = {
     {"nocache", 'n', .help = "short for -t none"},
     {"native-aio", 'k', .help = "short for -i native"},
     {"aio", 'i', "MODE", "threads, native, io_uring"},
-    {"cache", 't', "MODE", "none, writeback (default), writethrough, directsync,\nunsafe"},
+    {"cache", 't', "MODE", "none, writeback, writethrough (default), directsync,\nunsafe"},
     {"discard", 'd', "MODE", "ignore, unmap (default)"},
     {"trace", 'T', "PATTERN", "write events as they happen; 'help' lists them"},
     {"force-share", 'U', .help = "leave out what keeps others away"},
@@ -343,6 +350,11 @@ static void parse(int argc, char **argv, Tool *t)
     t->spec.name = optind < argc ? argv[optind] : NULL;
 }
 
+static void tell_stop(const char *what, const char *tag)
+{
+    printf("blkdebug: %s request '%s'\n", what, tag);
+}
+
 static void warn(const char *text)
 {
     fflush(stdout);
@@ -351,7 +363,7 @@ static void warn(const char *text)
 
 int main(int argc, char **argv)
 {
-    Tool tool = {.commands = g_ptr_array_new(), .spec.flags.unmap = true};
+    Tool tool = {.commands = g_ptr_array_new(), .spec = default_spec()};
     Run run = {.tool = &tool};
     GError *err = NULL;
     Loop *loop;
@@ -360,6 +372,7 @@ int main(int argc, char **argv)
     trace_install_handlers();
     loop_ignore_io_signals();
     image_tell_corruption();
+    blkdebug_set_notice(tell_stop);
     loop = loop_new(LOOP_POLLER_AUTO, &err);
     if (!loop) {
         die("%s", err->message);
