@@ -133,8 +133,8 @@ const char *image_create_get(const ImageCreate *c, const char *key)
 /* @value as it is shown and stored; NULL and @errp if it is none of @type. */
 static char *normalise(const Option *o, const char *value, GError **errp)
 {
+    bool on, negative;
     uint64_t n;
-    bool on;
 
     switch (o->type) {
     case OPTION_SIZE:
@@ -148,10 +148,11 @@ static char *normalise(const Option *o, const char *value, GError **errp)
         }
         return g_strdup_printf("%" PRIu64, n);
     case OPTION_NUMBER:
-        if (!scalar_uint(value, &n)) {
+        negative = value[0] == '-';
+        if (!scalar_uint(value + negative, &n)) {
             return fail(errp, "Parameter '%s' expects a number", o->key), NULL;
         }
-        return g_strdup_printf("%" PRIu64, n);
+        return g_strdup_printf("%" PRId64, negative ? (int64_t)-n : (int64_t)n);
     case OPTION_BOOL:
         if (!scalar_bool(value, &on)) {
             return fail(errp, "Parameter '%s' expects 'on' or 'off'", o->key), NULL;

@@ -62,6 +62,21 @@ const char *image_path(const char *name)
     return g_str_has_prefix(name, "file:") ? name + strlen("file:") : NULL;
 }
 
+/* "backing", or a member of it? */
+static bool names_backing(const json_t *opts)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)opts, key, value)
+    {
+        if (strcmp(key, "backing") == 0 || g_str_has_prefix(key, "backing.")) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static BlockNode *coroutine_fn open_opts(const ImageSpec *spec, GError **errp)
 {
     json_t *opts = qemu_opts_parse(spec->name, NULL, NULL, errp);
@@ -74,7 +89,9 @@ static BlockNode *coroutine_fn open_opts(const ImageSpec *spec, GError **errp)
         !json_object_get(opts, "file.aio")) {
         json_object_set_new(opts, "file.aio", json_string(spec->aio));
     }
-    node = node_co_open_json(opts, &spec->flags, errp);
+    node = spec->no_backing && !names_backing(opts)
+               ? node_co_open_json_top(opts, &spec->flags, errp)
+               : node_co_open_json(opts, &spec->flags, errp);
     json_decref(opts);
     return node;
 }

@@ -578,6 +578,15 @@ node_co_open_json(const json_t *opts, const NodeFlags *inherit, GError **errp)
     return open_untyped(opts, &flags, &place, errp);
 }
 
+BlockNode *coroutine_fn
+node_co_open_json_top(const json_t *opts, const NodeFlags *inherit, GError **errp)
+{
+    NodeFlags flags = inherit ? *inherit : flags_default();
+    Place place = {.without_backing = true};
+
+    return open_untyped(opts, &flags, &place, errp);
+}
+
 /* --- from a file name --- */
 
 /* @parsed (consumed) is what a name says; @format what the user says. */

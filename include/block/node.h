@@ -109,6 +109,10 @@ BlockNode *coroutine_fn node_co_open(const BlockdevOptions *opts, const NodeFlag
 BlockNode *coroutine_fn node_co_open_json(const json_t *opts, const NodeFlags *inherit,
                                           GError **errp);
 
+/** node_co_open_json_top() - the same without the backing file that only the header names */
+BlockNode *coroutine_fn node_co_open_json_top(const json_t *opts, const NodeFlags *inherit,
+                                              GError **errp);
+
 /** node_co_open_filename() - "path", "json:{...}", "nbd://..."; @format NULL: probe (raw with a
  * warning when nothing matches and writes could fool the next probe) */
 BlockNode *coroutine_fn node_co_open_filename(const char *filename, const char *format,

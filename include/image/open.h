@@ -18,7 +18,7 @@ typedef struct ImageSpec {
     const char *aio;    /* threads, native, io_uring; NULL: default */
     bool image_opts;
     bool writethrough;
-    bool no_backing; /* leave the backing file out, where a name is given */
+    bool no_backing; /* leave the backing file out, unless options name it */
     bool no_share;   /* nobody else may write to it meanwhile */
     NodeFlags flags;
 } ImageSpec;

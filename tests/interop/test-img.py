@@ -9,7 +9,7 @@ import subprocess
 import sys
 import unittest
 
-from imgpair import Pair, have_qemu
+from imgpair import TOOLS, Pair, have_qemu
 
 
 class Img(Pair):
@@ -40,6 +40,8 @@ class Create(Img):
                 ['-u', '-f', 'qcow2', '-b', 'missing', '-F', 'raw', 'k', '1M']]:
             with self.subTest(argv):
                 self.both('create', *argv)
+        for name in 'bc':
+            self.both('map', '-f', 'raw', '--output=json', name)
         for name in 'acdefghij':
             fmt = 'raw' if name in 'cf' else 'qcow2'
             self.same_content(name, fmt)
@@ -121,6 +123,21 @@ class Map(Img):
                 self.both('map', *argv)
                 self.both('map', '--output=json', *argv)
 
+    def test_written_zeroes_are_zero_clusters(self):
+        self.image('base', 'write -P 1 1M 128k')
+        self.prepare('qemu-img', 'create', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', 'top')
+        for name in 'base', 'top':
+            maps = []
+            for side, io in ('q', 'qemu-io'), ('t', os.path.abspath(f'{TOOLS}/tandem-io')):
+                self.run_in(side, [io, *(w for c in (
+                    'write -z 3M 64k', 'write -z 4M 1k', 'write -z -u 4608k 1k', 'discard 5M 64k',
+                    'write -z 1120k 1k', 'write -z 1100k 1k', 'write -z 4100k 1k',
+                    'write -P 2 6M 64k', 'write -z 6M 64k', 'write -z 6M 1k')
+                    for w in ('-c', c)), name])
+                maps.append(self.run_in(side, ['qemu-img', 'map', '--output=json', name]).out)
+            self.assertEqual(re.sub('"offset": [0-9]+', '', maps[1]),
+                             re.sub('"offset": [0-9]+', '', maps[0]))
+
     def test_behind_the_end_of_a_shorter_layer(self):
         self.prepare('qemu-img', 'create', '-q', '-f', 'raw', 'low', '1M')
         for name, size, low, fmt in [('a', '3M', 'low', 'raw'), ('b', '4M', 'a', 'qcow2'),
@@ -194,7 +211,8 @@ class Compare(Img):
         self.image('d', 'write -P 5 11M 4k', size='12M', fmt='raw')
         self.image('e')
         raw = ['-f', 'raw', '-F', 'raw']
-        for status, argv in [(0, [*raw, 'a', 'a']), (0, [*raw, 'a', 'b']),
+        for status, argv in [(0, [*raw, 'a', 'a']), (0, ['-p', *raw, 'a', 'b']),
+                             (1, ['-p', *raw, 'a', 'c']), (0, [*raw, 'a', 'b']),
                              (1, ['-s', *raw, 'a', 'b']),
                              (1, [*raw, 'a', 'c']), (1, [*raw, 'd', 'a']),
                              (1, ['-q', *raw, 'a', 'c']),

@@ -249,10 +249,10 @@ void progress_add(int64_t done)
     }
 }
 
-void progress_end(void)
+void progress_end(bool complete)
 {
     if (progress.on) {
-        printf("    (100.00/100%%)\r\n");
+        printf("%s\n", complete ? "    (100.00/100%)\r" : "");
     }
     progress.on = false;
 }

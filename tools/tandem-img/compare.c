@@ -253,6 +253,7 @@ int coroutine_fn img_co_compare(int argc, char **argv)
     parse(argc, argv, &o);
     if (open_side(&o, &o.side[0], o.common.format) && open_side(&o, &o.side[1], o.format2)) {
         status = compare(&o);
+        progress_end(false);
     }
     for (size_t i = 0; i < 2; i++) {
         if (o.side[i].be) {

@@ -362,7 +362,7 @@ static int coroutine_fn convert(const Convert *o, BlockBackend **sources)
     }
     progress_start(o->common.progress && !o->common.quiet, bytes);
     r = copy_all(o, sources, target, backed);
-    progress_end();
+    progress_end(r == 0);
     backend_co_free(target);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

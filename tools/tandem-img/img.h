@@ -105,6 +105,7 @@ int img_print_options(const char *format, const char *filename);
 /* --- progress --- */
 void progress_start(bool on, int64_t total);
 void progress_add(int64_t done);
-void progress_end(void);
+/** progress_end() - end the line; @complete: at 100 % whatever was added */
+void progress_end(bool complete);
 
 #endif

@@ -126,16 +126,18 @@ static void print_json(json_t *json)
     json_decref(json);
 }
 
-static void print_all(const Info *o, const ImageInfo *top)
+static void print_all(const Info *o, const GPtrArray *chain)
 {
     json_t *list = json_array();
 
-    for (const ImageInfo *i = top; i; i = o->chain ? i->backing_image : NULL) {
+    for (guint n = 0; n < chain->len; n++) {
+        const ImageInfo *i = chain->pdata[n];
+
         if (o->common.json) {
             json_array_append_new(list, to_json(i));
             continue;
         }
-        if (i != top) {
+        if (n > 0) {
             printf("\n");
         }
         print_human(i);
@@ -148,32 +150,66 @@ static void print_all(const Info *o, const ImageInfo *top)
     json_decref(list);
 }
 
-/* Only a chain's backing files are opened: the top image alone is told without them. */
-static BlockNode *coroutine_fn open_image(const Info *o)
+/* --- the chain --- */
+
+/* Each image is opened alone, so that what is wrong is told of the file that it is wrong with. */
+static ImageInfo *coroutine_fn info_of(ImageSpec *spec)
 {
+    GError *err = NULL;
+    BlockNode *node;
+    ImageInfo *i;
+
+    spec->no_backing = true;
+    node = img_co_open_node(spec);
+    if (!node) {
+        return NULL;
+    }
+    i = info_co_image(node, true, false, &err);
+    node_co_unref(node);
+    if (!i) {
+        img_report(err, "%s", spec->name);
+    }
+    return i;
+}
+
+static bool coroutine_fn collect(const Info *o, GPtrArray *chain)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     ImageSpec spec = img_spec(&o->common, o->filename, false);
 
-    spec.no_backing = !o->chain;
-    return img_co_open_node(&spec);
+    do {
+        ImageInfo *i;
+
+        if (!g_hash_table_add(seen, (char *)spec.name)) {
+            img_error("Backing file '%s' creates an infinite loop.", spec.name);
+            return false;
+        }
+        i = info_of(&spec);
+        if (!i) {
+            return false;
+        }
+        g_ptr_array_add(chain, i);
+        spec.name = i->full_backing_filename; /* whose format is known, if only as "probe" */
+        spec.format = i->backing_filename_format;
+        spec.image_opts = false;
+    } while (o->chain && spec.name);
+    return true;
+}
+
+static void free_info(gpointer info)
+{
+    image_info_free(info);
 }
 
 int coroutine_fn img_co_info(int argc, char **argv)
 {
+    g_autoptr(GPtrArray) chain = g_ptr_array_new_with_free_func(free_info);
     Info o = {0};
-    g_autoptr(ImageInfo) i = NULL;
-    GError *err = NULL;
-    BlockNode *node;
 
     parse(argc, argv, &o);
-    node = open_image(&o);
-    if (!node) {
+    if (!collect(&o, chain)) {
         return EXIT_FAILURE;
     }
-    i = info_co_image(node, !o.chain, false, &err);
-    node_co_unref(node);
-    if (!i) {
-        return img_report(err, "%s", o.filename);
-    }
-    print_all(&o, i);
+    print_all(&o, chain);
     return EXIT_SUCCESS;
 }
