@@ -60,6 +60,15 @@ static NegoResult put_error(Nego *n, uint32_t type, const char *text)
     return NEGO_NEXT;
 }
 
+/* Of a name only the start, so that the answer is no longer than an error may be. */
+static NegoResult put_unknown(Nego *n, NbdText name)
+{
+    g_autofree char *text = g_strdup_printf("export '%.*s%s' not present", (int)MIN(name.len, 80),
+                                            name.s, name.len > 80 ? "..." : "");
+
+    return put_error(n, NBD_REP_ERR_UNKNOWN, text);
+}
+
 static NegoResult put_invalid(Nego *n)
 {
     return put_error(n, NBD_REP_ERR_INVALID, "malformed option data");
@@ -182,7 +191,7 @@ static NegoResult opt_info_or_go(Nego *n)
     }
     e = nbd_server_find(c->server, go.name);
     if (!e) {
-        return put_error(n, NBD_REP_ERR_UNKNOWN, "no export of this name");
+        return put_unknown(n, go.name);
     }
     put_infos(n, e, &go);
     put_ack(n);
@@ -249,7 +258,7 @@ static NegoResult opt_meta_context(Nego *n)
     }
     e = nbd_server_find(c->server, m.name);
     if (!e) {
-        return put_error(n, NBD_REP_ERR_UNKNOWN, "no export of this name");
+        return put_unknown(n, m.name);
     }
     if (list && m.n_queries == 0) {
         found = offered_contexts(e);

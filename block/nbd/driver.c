@@ -83,7 +83,7 @@ static char *print_name(const StreamAddr *addr, const char *export)
     case STREAM_ADDR_UNIX: {
         g_autofree char *path = g_uri_escape_string(addr->path, "/", true);
 
-        return g_strdup_printf("nbd+unix:///%s?socket=%s", e, path);
+        return g_strdup_printf("nbd+unix://%s%s?socket=%s", *e ? "/" : "", e, path);
     }
     case STREAM_ADDR_INET:
         return g_strdup_printf(strchr(addr->host, ':') ? "nbd://[%s]:%s%s%s" : "nbd://%s:%s%s%s",
@@ -99,8 +99,7 @@ static bool take_read_only(BlockNode *node, const NbdSession *session, GError **
         return true;
     }
     if (!node->flags.auto_read_only) {
-        return fail(errp, "request on write denied without write permission: "
-                          "the NBD export is read-only");
+        return fail(errp, "request on write denied without write permission");
     }
     node->flags.read_only = true;
     return true;
@@ -357,6 +356,16 @@ void nbd_client_set_link_callback(BlockNode *node, NbdLinkFn *fn, void *opaque)
     s->link_opaque = opaque;
 }
 
+/* The protocol cannot change a length; who does not need it exactly may ask for less. */
+static bool coroutine_fn nbd_co_truncate(BlockNode *node, int64_t length, bool exact,
+                                         BlockPreallocMode prealloc, ReqFlags flags, GError **errp)
+{
+    if (exact && length != node->length) {
+        return fail(errp, "Cannot resize NBD nodes");
+    }
+    return length <= node->length || fail(errp, "Cannot grow NBD nodes");
+}
+
 const BlockDriver driver_nbd = {
     .name = "nbd",
     .state_size = sizeof(NbdState),
@@ -370,6 +379,7 @@ const BlockDriver driver_nbd = {
     .co_pwrite_zeroes = nbd_co_pwrite_zeroes,
     .co_pdiscard = nbd_co_pdiscard,
     .co_flush = nbd_co_flush,
+    .co_truncate = nbd_co_truncate,
     .co_block_status = nbd_co_block_status,
     .cancel_in_flight = nbd_cancel_in_flight,
     .peer_is_silent = nbd_peer_is_silent,

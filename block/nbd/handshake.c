@@ -82,7 +82,7 @@ static bool coroutine_fn read_answer(NbdReader *r, uint32_t option, Answer *a, G
     return read_data(r, a, errp);
 }
 
-/* The server's own words, printable and short. */
+/* The server's own words, printable and short: the second line of an error. */
 static char *error_text(const Answer *a)
 {
     g_autofree char *s = NULL, *valid = NULL;
@@ -97,7 +97,7 @@ static char *error_text(const Answer *a)
             *p = ' ';
         }
     }
-    return g_strdup_printf(" (server reported: %s)", valid);
+    return g_strdup_printf("\nserver reported: %s", valid);
 }
 
 static bool fail_refused(GError **errp, const Answer *a, const char *what)
@@ -395,6 +395,7 @@ static bool coroutine_fn go_without_go(NbdReader *r, Answer *a, const Greeting *
 static bool coroutine_fn go(NbdReader *r, Answer *a, const Greeting *g, const char *export,
                             NbdExportInfo *info, GError **errp)
 {
+    g_autofree char *text = NULL;
     uint32_t type;
 
     if (!send_go(r, NBD_OPT_GO, export, errp) || !read_infos(r, a, NBD_OPT_GO, info, &type, errp)) {
@@ -407,7 +408,8 @@ static bool coroutine_fn go(NbdReader *r, Answer *a, const Greeting *g, const ch
         return go_without_go(r, a, g, export, info, errp);
     }
     if (type == NBD_REP_ERR_UNKNOWN) {
-        return fail_refused(errp, a, "Requested export not available");
+        text = error_text(a);
+        return fail(errp, "Requested export not available%s", text);
     }
     return fail_refused(errp, a, "NBD server refuses the export");
 }

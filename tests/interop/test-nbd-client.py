@@ -73,7 +73,7 @@ class Qemu(Base):
         with nbdlib.qemu_nbd(self.folder('q'), image, '-r') as q:
             text = nbdlib.run(nbdlib.TANDEM_NBD, '-f', 'raw', '-k', self.folder('s'), q.uri(),
                               status=1)
-            self.assertIn('read-only', text)
+            self.assertIn('without write permission', text)
             with nbdlib.tandem(self.folder('s'), q.uri(), '-r') as ours:
                 h = nbd.NBD()
                 h.connect_uri(ours.uri())
@@ -167,7 +167,8 @@ class Nbdkit(Base):
                                f'logfile={log}')
         for command, flushes in ('read 0 512', False), ('write 0 512', True):
             with self.subTest(command=command):
-                nbdlib.run(nbdlib.TANDEM_IO, '-f', 'raw', '-c', command, server.uri())
+                nbdlib.run(nbdlib.TANDEM_IO, '-f', 'raw', '-t', 'writeback', '-c', command,
+                           server.uri())
                 with open(log, encoding='utf-8') as f:
                     self.assertEqual('Flush' in f.read(), flushes)
 

@@ -3,6 +3,8 @@
 
 import errno
 import os
+import re
+import shutil
 import signal
 import socket
 import struct
@@ -202,6 +204,60 @@ class Programs(Base):
         with nbdlib.qemu_nbd(self.folder('q'), self.folder.image('i', MIB), '-x', 'q') as q:
             self.assertEqual(nbdlib.run(nbdlib.TANDEM_NBD, '-L', '-k', q.socket),
                              nbdlib.run('qemu-nbd', '-L', '-k', q.socket))
+
+    def test_offset(self):
+        data = DATA[:MIB // 2] + b'x' * (MIB // 2)
+        server = self.serve('-o', hex(MIB // 2), size=2 * MIB, data=data)
+        h = self.connect(server)
+        self.assertEqual(h.get_size(), 2 * MIB - MIB // 2)
+        self.assertEqual(h.pread(MIB // 2, 0), b'x' * (MIB // 2))
+        h.pwrite(b'y' * 512, 0)
+        with open(self.folder('image'), 'rb') as f:
+            f.seek(MIB // 2 - 1)
+            self.assertEqual(f.read(2), DATA[MIB // 2 - 1:MIB // 2] + b'y')
+
+    def test_refusals_are_qemus(self):
+        image = self.folder.image('image', MIB, DATA)
+        socket_path = self.folder('s')
+        for words in (['-k', socket_path, '-f', 'foo', image],
+                      ['-k', socket_path, '-f', 'raw', '/nonexistent'],
+                      ['-k', socket_path, '-f', 'raw', '-o', '8388608', image],
+                      ['-k', socket_path, '-f', 'raw', '-o', '-1', image],
+                      ['-k', socket_path, '-f', 'raw', '-o', 'x', image],
+                      ['-k', socket_path, '-n', '--cache=none', image],
+                      ['-k', socket_path, '--aio=threads', '--aio=threads', image],
+                      ['-k', socket_path, '--discard=unmap', '--discard=unmap', image],
+                      ['-L', image], ['-L', '-x', 'a'], ['-L', '-f', 'raw'], ['-L', '-o', '512'],
+                      ['-L', '--cache=none'], ['-L', '--fork'], ['-k', socket_path],
+                      ['-k', socket_path, image, image]):
+            with self.subTest(words=words):
+                theirs, ours = (nbdlib.run(p, *words, status=1)
+                                for p in ('qemu-nbd', nbdlib.TANDEM_NBD))
+                self.assertEqual(re.sub('(^|`)tandem-nbd', r'\1qemu-nbd', ours),
+                                 theirs.replace(shutil.which('qemu-nbd'), 'qemu-nbd'))
+
+    def test_unknown_export_is_told_as_qemu_does(self):
+        qemu = nbdlib.qemu_nbd(self.folder('q'), self.folder.image('other', MIB), '-x', 'there')
+        self.addCleanup(qemu.stop)
+        ours = self.serve('-x', 'there')
+        for export in 'gone', '':
+            said = {nbdlib.run(program, '-r', '-f', 'raw', '-c', 'length', server.uri(export),
+                               status=1).replace(server.socket, 'S').replace('tandem-io', 'qemu-io')
+                    for program in ('qemu-io', nbdlib.TANDEM_IO) for server in (qemu, ours)}
+            self.assertEqual(len(said), 1, said)
+            self.assertIn(f"server reported: export '{export}' not present", said.pop())
+
+    def test_length_cannot_be_changed(self):
+        server = self.serve()
+        for words in (['img', 'resize', '-f', 'raw', server.uri(), '16M'],
+                      ['io', '-f', 'raw', '-c', 'truncate 16M', server.uri()],
+                      ['img', 'info', server.uri()]):
+            theirs, ours = (subprocess.run([p + words[0], *words[1:]], capture_output=True,
+                                           text=True, check=False)
+                            for p in ('qemu-', nbdlib.TANDEM_IO[:-2]))
+            self.assertEqual(ours.returncode, theirs.returncode)
+            self.assertEqual(ours.stdout, theirs.stdout)
+            self.assertEqual(ours.stderr.replace('tandem-', 'qemu-'), theirs.stderr)
 
     def test_tcp(self):
         image = self.folder.image('image', MIB, DATA)

@@ -127,7 +127,7 @@ static void coroutine_fn test_go_unknown_then_info(void)
     start();
     greet();
     say(OPT "00000007 00000007 00000001 'x' 0000");
-    hear(REP "00000007 80000006 00000016 'no export of this name'");
+    hear(REP "00000007 80000006 00000016 'export ' 27 'x' 27 ' not present'");
     say(OPT "00000006 0000000b 00000003 'exp' 0001 0001");
     hear(REP "00000006 00000003 00000005 0001 'exp'");
     hear(REP "00000006 00000003 0000000e" BLOCKSIZE);

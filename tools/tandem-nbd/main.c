@@ -31,7 +31,7 @@ typedef struct Run {
 
 static void warn(const char *text)
 {
-    fprintf(stderr, "tandem-nbd: warning: %s\n", text);
+    fprintf(stderr, "WARNING: %s\n", text);
 }
 
 static bool write_pid(GError **errp)

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "block/nbd/proto.h"
+#include "qapi/scalar.h"
 #include "util/cmdline.h"
 #include "util/error.h"
 #include "util/trace.h"
@@ -56,6 +57,7 @@ static const CmdOption options[] = {
     {"description", 'D', "TEXT", "what a client is told of the export"},
     {"read-only", 'r', .help = "refuse writes"},
     {"allocation-depth", 'A', .help = "offer the context qemu:allocation-depth"},
+    {"offset", 'o', "BYTES", "where in the image the export begins (default 0)"},
 
     {.help = "Image:"},
     {"format", 'f', "FORMAT", "(default: probe)"},
@@ -73,7 +75,6 @@ static const CmdOption options[] = {
     {"pid-file", 0, "PATH", "write the process id there", OPT_PID_FILE},
 
     /* Refused. */
-    {"offset", 'o', "OFFSET"},
     {"snapshot", 's'},
     {"load-snapshot", 'l', "SNAPSHOT"},
     {"bitmap", 'B', "NAME"},
@@ -114,6 +115,18 @@ static bool take_number(const char *text, const char *what, unsigned *ret, GErro
         return fail(errp, "Invalid %s '%s'", what, text);
     }
     *ret = (unsigned)n;
+    return true;
+}
+
+/* One below 0 is refused when the image is open, like any other that is too large. */
+static bool take_offset(const char *text, uint64_t *ret, GError **errp)
+{
+    bool negative = text[0] == '-';
+
+    if (!scalar_uint(text + negative, ret)) {
+        return fail(errp, "Invalid offset '%s'", text);
+    }
+    *ret = negative ? -*ret : *ret;
     return true;
 }
 
@@ -227,6 +240,8 @@ static bool take_option(int opt, NbdToolOptions *o, GError **errp)
         return take_number(optarg, "shared device number", &o->shared, errp);
     case OPT_HANDSHAKE_LIMIT:
         return take_number(optarg, "handshake limit", &o->handshake_limit, errp);
+    case 'o':
+        return take_offset(optarg, &o->offset, errp);
     case 'n':
         return take_mode(OPT_CACHE, "none", o, errp);
     case OPT_CACHE:

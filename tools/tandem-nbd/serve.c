@@ -11,6 +11,7 @@
 
 #include "block/export.h"
 #include "block/nbd/proto.h"
+#include "util/error.h"
 #include "util/sync.h"
 
 #define EXPORT_ID "tandem-nbd"
@@ -110,16 +111,43 @@ serve_node(const NbdToolOptions *o, BlockNode *node, bool (*ready)(GError **errp
     return ok;
 }
 
-bool coroutine_fn serve_co_run(const NbdToolOptions *o, bool (*ready)(GError **errp), GError **errp)
+/* What of @image comes behind the offset; consumes the reference. */
+static BlockNode *coroutine_fn behind_offset(BlockNode *image, uint64_t offset, GError **errp)
+{
+    json_t *opts = json_pack("{s:s, s:s, s:I, s:b}", "driver", "raw", "file", image->node_name,
+                             "offset", (json_int_t)offset, "read-only", node_is_read_only(image));
+    BlockNode *node = NULL;
+
+    if (offset <= INT64_MAX) {
+        node = node_co_open_json(opts, NULL, errp);
+    } else {
+        fail(errp, "Parameter 'offset' expects a non-negative number below 2^64\n"
+                   "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                   "and exabytes, respectively.");
+    }
+    json_decref(opts);
+    node_co_unref(image);
+    return node;
+}
+
+static BlockNode *coroutine_fn open_node(const NbdToolOptions *o, GError **errp)
 {
     BlockNode *node = image_co_open_node(&o->image, errp);
-    bool ok;
 
     if (!node) {
         g_prefix_error(errp, "Failed to blk_new_open '%s': ", o->image.name);
-        return false;
+        return NULL;
     }
-    ok = serve_node(o, node, ready, errp);
-    node_co_unref(node);
+    return o->offset ? behind_offset(node, o->offset, errp) : node;
+}
+
+bool coroutine_fn serve_co_run(const NbdToolOptions *o, bool (*ready)(GError **errp), GError **errp)
+{
+    BlockNode *node = open_node(o, errp);
+    bool ok = node && serve_node(o, node, ready, errp);
+
+    if (node) {
+        node_co_unref(node);
+    }
     return ok;
 }

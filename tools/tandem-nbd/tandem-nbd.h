@@ -14,6 +14,7 @@ typedef struct NbdToolOptions {
     ImageSpec image; /* its texts are the command line's */
     char *name, *description;
     bool allocation_depth;
+    uint64_t offset; /* where in the image the export begins */
     /* How. */
     unsigned shared; /* 0: no limit */
     unsigned handshake_limit;
