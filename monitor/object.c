@@ -245,7 +245,10 @@ object_query(void)
 {
     ObjectPropertyInfoArray *rows = g_new0(ObjectPropertyInfoArray, 1);
 
-    rows->items = g_new0(ObjectPropertyInfo *, g_queue_get_length(&objects));
+    rows->items = g_new0(ObjectPropertyInfo *, g_queue_get_length(&objects) + 1);
+    rows->items[rows->n] = g_new0(ObjectPropertyInfo, 1); /* which the container has itself */
+    rows->items[rows->n]->name = g_strdup("type");
+    rows->items[rows->n++]->type = g_strdup("string");
     for (GList *l = objects.head; l; l = l->next) {
         const Object *obj = l->data;
         ObjectPropertyInfo *row = g_new0(ObjectPropertyInfo, 1);

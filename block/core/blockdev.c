@@ -238,6 +238,9 @@ static bool add_reopen(GraphTx *tx, const BlockdevOptions *opts, GError **errp)
     if (!add_wish(tx, node, node->file, wish, file, errp)) {
         return false;
     }
+    if ((node->backing || node->header_backing_file) && !options_member(opts, "backing")) {
+        return fail(errp, "backing is missing for '%s'", node->node_name);
+    }
     wish = wish_for_backing(node, opts, &backing, errp);
     if (!add_wish(tx, node, node->backing, wish, backing, errp)) {
         return false;

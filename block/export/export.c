@@ -130,7 +130,7 @@ BlockExportInfoArray *export_query(void)
     BlockExportInfoArray *a = g_new0(BlockExportInfoArray, 1);
 
     a->items = g_new0(BlockExportInfo *, g_list_length(all_exports));
-    for (GList *l = all_exports; l; l = l->next) {
+    for (GList *l = g_list_last(all_exports); l; l = l->prev) { /* the newest first */
         a->items[a->n++] = export_info(l->data);
     }
     return a;
@@ -302,7 +302,7 @@ static void coroutine_fn flush_disk(BlockExport *e)
     }
 }
 
-/* First function of a coroutine: a client's request may take its time. */
+/* May be the first function of a coroutine: a client's request may take its time. */
 static void coroutine_fn remove_entry(void *opaque)
 {
     BlockExport *e = opaque;
@@ -340,7 +340,13 @@ bool coroutine_fn export_co_del(const char *id, BlockExportRemoveMode mode, GErr
     if (mode == BLOCK_EXPORT_REMOVE_MODE_SAFE && e->nbd->conns.length > 0) {
         return fail(errp, "export '%s' still in use", id);
     }
-    begin_removal(e);
+    if (e->nbd->conns.length > 0) {
+        begin_removal(e); /* which ends when its clients' requests have */
+        return true;
+    }
+    e->shutting_down = true;
+    nbd_export_withdraw(e->nbd);
+    remove_entry(e); /* so that the event comes before the answer */
     return true;
 }
 

@@ -140,8 +140,9 @@ class Side:
                     if k not in NEWER and k not in OWN}
         if isinstance(value, list):
             masked = [self.mask(v) for v in value]
-            # QEMU lists the youngest first, ours the oldest; nobody may rely on either.
-            return sorted(masked, key=str) if key == 'return' else masked
+            # QEMU lists the youngest node first, ours the oldest; nobody may rely on either.
+            ordered = any('shutting-down' in v for v in masked if isinstance(v, dict))
+            return sorted(masked, key=str) if key == 'return' and not ordered else masked
         if VOLATILE.search(key):
             return 'N'
         return self.mask_text(value) if isinstance(value, str) else value
@@ -333,6 +334,7 @@ LISTED = [
         c('blockdev-reopen', options=[{'driver': 'qcow2', 'node-name': 't', 'file': 'tf',
                                        'backing': None}]),
         NODES,
+        c('blockdev-reopen', options=[{'driver': 'qcow2', 'node-name': 't', 'file': 'tf'}]),
         c('blockdev-reopen', options=[{'driver': 'qcow2', 'node-name': 't', 'file': 'tf',
                                        'backing': 'b'}]),
         c('blockdev-reopen', options=[{'driver': 'qcow2', 'node-name': 't', 'file': 'tf',
@@ -521,6 +523,7 @@ LISTED = [
         c('x-blockdev-change', parent='a', child='x'),
         c('x-blockdev-change', parent='q', node='d', child='children.0'),
         c('x-blockdev-change', parent='q', node='d'), NODES,
+        c('x-blockdev-change', parent='q', node='d'), c('x-blockdev-change', parent='q', node='a'),
         c('x-blockdev-change', parent='q', child='children.1'),
         c('x-blockdev-change', parent='q', child='children.2'),
         c('x-blockdev-change', parent='q', child='children.0'), NODES]),
@@ -719,7 +722,6 @@ EXCUSES = [
     Excuse('"replaces": "none"', 'replaces', 'mirror replaces its source only'),
     Excuse('block-commit.*"top-node": "none"', 'active layer', 'only the active layer is merged'),
     # Better, or better said.
-    Excuse('.', 'Block node is read-only: ', 'the node and its user are named'),
     Excuse('.', 'is busy: block device is in use by', 'the user is named'),
     Excuse('nbd-server-start|blockdev-create', "Parameter '(addr.type|options.driver)'",
            'the whole path of the parameter'),

@@ -378,8 +378,10 @@ class Block(unittest.TestCase):
             self.assertEqual(row.pop('stats')['rd_operations'], 0)
         self.assertEqual(rows,
                          [{'id': 'e0', 'type': 'nbd', 'node-name': 'n0', 'shutting-down': False}])
+        self.c.events.clear()
         self.c.cmd('block-export-del', id='e0')
-        self.c.wait_event('BLOCK_EXPORT_DELETED', id='e0')
+        self.assertEqual([e['event'] for e in self.c.events], ['BLOCK_EXPORT_DELETED'])
+        self.c.events.clear()
         self.c.error('block-export-del', id='e0')
         self.c.cmd('nbd-server-add', device='n0', writable=True)
         self.c.cmd('nbd-server-stop')
@@ -396,7 +398,8 @@ class Block(unittest.TestCase):
         self.c.cmd(add, qom_type='secret', id='s0', data='x')
         self.c.cmd(add, qom_type='secret', id='s1', file=path, format='base64')
         self.assertEqual(self.c.cmd('qom-list', path='/objects'),
-                         [{'name': 't0', 'type': 'child<iothread>'},
+                         [{'name': 'type', 'type': 'string'},
+                          {'name': 't0', 'type': 'child<iothread>'},
                           {'name': 's0', 'type': 'child<secret>'},
                           {'name': 's1', 'type': 'child<secret>'}])
         error = self.c.error
