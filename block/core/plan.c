@@ -255,6 +255,14 @@ static bool fail_conflict(const PlanEdge *taker, const PlanEdge *denier, Perm pe
                 node, names, a, node, taker->name, b, node, denier->name);
 }
 
+static bool fail_read_only(const PlanEdge *writer, GError **errp)
+{
+    g_autofree char *user = describe_user(writer);
+
+    return fail(errp, "Block node is read-only: '%s', which %s wants to write to",
+                writer->to->node_name, user);
+}
+
 static bool fail_cycle(const PlanEdge *e, GError **errp)
 {
     return fail(errp, "Making '%s' a %s child of '%s' would create a cycle", e->to->node_name,
@@ -311,7 +319,7 @@ static bool fail_problem(Plan *p, const PermProblem *problem, const int *index, 
     case PERM_CYCLE:
         return fail_cycle(e, errp);
     case PERM_READ_ONLY:
-        return fail(errp, "Block node is read-only");
+        return fail_read_only(e, errp);
     case PERM_CONFLICT:
         return fail_conflict(e, plan_edge_at(p, (size_t)index[problem->other]), problem->perms,
                              errp);

@@ -765,6 +765,7 @@ RANDOM_EXCUSES = [
            'the server is looked for before the node'),
     Excuse('blockdev-add', 'Duplicate nodes', 'a name is looked at before files are opened'),
     Excuse('.', 'Permission conflict', 'exports and jobs are named'),
+    Excuse('.', 'Block node is read-only: ', 'the node and its user are named'),
     Excuse('.', 'in use|already', 'which of the users is named'),
     Excuse('query-named-block-nodes', 'virtual-size', 'where the file of a qcow2 image ends'),
 ]
