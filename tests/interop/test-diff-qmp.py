@@ -722,6 +722,7 @@ EXCUSES = [
     Excuse('"replaces": "none"', 'replaces', 'mirror replaces its source only'),
     Excuse('block-commit.*"top-node": "none"', 'active layer', 'only the active layer is merged'),
     # Better, or better said.
+    Excuse('.', 'Block node is read-only: ', 'the node and its user are named'),
     Excuse('.', 'is busy: block device is in use by', 'the user is named'),
     Excuse('nbd-server-start|blockdev-create', "Parameter '(addr.type|options.driver)'",
            'the whole path of the parameter'),
@@ -765,7 +766,6 @@ RANDOM_EXCUSES = [
            'the server is looked for before the node'),
     Excuse('blockdev-add', 'Duplicate nodes', 'a name is looked at before files are opened'),
     Excuse('.', 'Permission conflict', 'exports and jobs are named'),
-    Excuse('.', 'Block node is read-only: ', 'the node and its user are named'),
     Excuse('.', 'in use|already', 'which of the users is named'),
     Excuse('query-named-block-nodes', 'virtual-size', 'where the file of a qcow2 image ends'),
 ]
