@@ -8,8 +8,6 @@
  */
 #include "scratch.h"
 
-#define CUT_BYTES ((uint64_t)(8 * MiB)) /* of the file in one step, less than a millisecond */
-
 /* --- completing clusters --- */
 
 static int coroutine_fn
@@ -202,7 +200,7 @@ static void coroutine_fn cut_unused(Qcow2 *q)
 
     while (qcow2_file_end(q) > end && qcow2_file_end(q) < before) {
         before = qcow2_file_end(q);
-        qcow2_co_cut_file(q, before - end > CUT_BYTES ? before - CUT_BYTES : end);
+        qcow2_co_cut_file(q, before - end > SCRATCH_CUT_BYTES ? before - SCRATCH_CUT_BYTES : end);
     }
     if (qcow2_file_end(q) <= end) {
         s->high = s->next;

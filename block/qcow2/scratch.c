@@ -10,7 +10,6 @@
 
 #define SUB_BITS   12
 #define KEEP_BYTES (1 * GiB) /* host space kept for reuse however little is in use */
-#define TRIM_BYTES (8 * MiB) /* given back in one step */
 
 /* --- begin and empty --- */
 
@@ -110,7 +109,7 @@ void coroutine_fn scratch_co_trim(Qcow2 *q)
 {
     Scratch *s = q->scratch;
     uint64_t keep = s->base + (KEEP_BYTES >> q->cluster_bits);
-    uint64_t step = MAX(TRIM_BYTES >> q->cluster_bits, 1);
+    uint64_t step = MAX(SCRATCH_CUT_BYTES >> q->cluster_bits, 1);
     uint64_t floor = MAX(keep, s->next);
 
     s->since_trim = 0;

@@ -63,6 +63,8 @@ void scratch_entry_set(ScratchMap *m, ScratchEntry *e, uint32_t sub, uint32_t n,
 
 /* --- the policy --- */
 
+#define SCRATCH_CUT_BYTES (UINT64_C(8) * MiB) /* of the file in one step, less than a millisecond */
+
 struct Scratch {
     ScratchMap map;
     uint32_t sub_bits;   /* log2 of a sub-block's bytes */

@@ -237,7 +237,12 @@ static int coroutine_fn zero_small(Qcow2 *q, uint64_t offset, uint64_t bytes, Qc
     if (q->h.version < 3) {
         return -ENOTSUP;
     }
-    rest = backing_is_zero(q, start, offset) && backing_is_zero(q, offset + bytes, end);
+    r = qcow2_co_map(q, start, q->cluster_size, &e);
+    if (r < 0 || e.type == QCOW2_DATA || e.type == QCOW2_COMPRESSED) {
+        return r < 0 ? r : -ENOTSUP; /* the backing file does not matter */
+    }
+    rest = e.type == QCOW2_UNALLOCATED && backing_is_zero(q, start, offset) &&
+           backing_is_zero(q, offset + bytes, end);
     co_range_lock(&q->alloc_ranges, &range, start, q->cluster_size, CO_RANGE_EXCLUSIVE);
     r = qcow2_co_map(q, start, q->cluster_size, &e);
     if (r == 0 && (e.type == QCOW2_DATA || e.type == QCOW2_COMPRESSED ||
